@@ -1,0 +1,56 @@
+"""Bilevel optimisation for Keras: tune hyperparameters by gradient, in one fit."""
+
+import keras as _keras
+
+if _keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "bilevel_tf needs Keras to run on TensorFlow, and it runs on "
+        f"{_keras.backend.backend()}. Set the environment variable "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
+from bilevel_tf.hypergradients.stn import STN, CenteredSTN
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.prior import GaussianPrior
+from bilevel_tf.hyperparameters.scales import (
+    Integer,
+    LogUniform,
+    Positive,
+    Scale,
+    Unconstrained,
+    Uniform,
+)
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.layers.conv2d import HyperConv2D
+from bilevel_tf.layers.dense import HyperDense
+from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
+from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.training.bilevel_model import BilevelModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "STN",
+    "BilevelModel",
+    "CenteredSTN",
+    "DeltaSTN",
+    "GaussianPrior",
+    "HyperConv2D",
+    "HyperDense",
+    "HyperDropout",
+    "HyperGaussianNoise",
+    "Hypernetwork",
+    "Hyperparameter",
+    "HyperparameterSpace",
+    "Integer",
+    "LogUniform",
+    "Positive",
+    "Scale",
+    "Unconstrained",
+    "Uniform",
+]

@@ -1,0 +1,41 @@
+"""Self-tuning networks without linearisation."""
+
+import keras
+
+from bilevel_tf.hypergradients.best_response import BestResponse
+from bilevel_tf.hypergradients.two_pass import TwoPass
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class STN(BestResponse):
+    """Self-Tuning Network, Alg. 2: an uncentered response, trained under perturbation.
+
+    r_φ(λ) = Φλ + φ₀ (Eq. 2.6). One perturbed pass trains weights and response. The
+    model predicts at the response's weights at the current λ, so its stored kernels
+    are not those that it uses; `to_keras` and `export` fold them.
+
+    Args: see `BestResponse`.
+
+    Reference:
+        MacKay et al., "Self-Tuning Networks", 2019.
+    """
+
+    centered = False
+
+    def inner_step(self, model, x, y, sample_weight):
+        """φ ← φ − α₁ ∇L_T(λ + ε, r_φ(λ + ε))."""
+        return self.update_jointly(model, x, y, sample_weight)
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class CenteredSTN(TwoPass):
+    """STN with a centered response and the modified update: sections 3.1 and 3.2.
+
+    r_θ(λ, λ₀) = Θ(λ − λ₀) + w₀ (Eq. 3.1); w₀ is trained at λ (Eq. 3.9) and Θ under
+    perturbation (Eq. 3.10), through the nonlinear network.
+
+    Args: see `TwoPass`.
+
+    Reference:
+        Bae & Grosse, "Delta-STN", 2020.
+    """

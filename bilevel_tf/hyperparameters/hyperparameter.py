@@ -1,0 +1,77 @@
+"""What a layer holds to refer to a hyperparameter."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.hyperparameters import perturbation
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class Hyperparameter:
+    """A reference to one hyperparameter of a space; `space["name"]` makes it.
+
+    Layers and regularizers hold it and ask it for the value in force. Its config has
+    the name and the scale, not the space: a `BilevelModel` binds it again. As long as
+    it is not bound it stands for the initial value.
+
+    Args:
+        name: The hyperparameter's name in its space.
+        scale: Its scale.
+        space: The `HyperparameterSpace`, or `None` while there is none.
+    """
+
+    def __init__(self, name, scale, space=None):
+        if isinstance(scale, dict):
+            scale = keras.saving.deserialize_keras_object(scale)
+        self.name = name
+        self.scale = scale
+        self.space = space
+
+    @property
+    def initial(self):
+        """Initial value on the constrained scale."""
+        return self.scale.initial
+
+    def bind(self, space):
+        """Make this a reference into `space`.
+
+        Raises:
+            ValueError: If it belongs to another space, or `space` has no
+                hyperparameter of this name.
+        """
+        if self.space is not None and self.space is not space:
+            raise ValueError(
+                f"Hyperparameter '{self.name}' belongs to another "
+                f"HyperparameterSpace ('{self.space.name}') than the model's "
+                f"('{space.name}'). Make all layers of a model from one space."
+            )
+        space.check_names([self.name])
+        self.space = space
+
+    def value(self):
+        """The value in force, with no gradient.
+
+        Returns:
+            A tensor of shape `scale.shape`; during a perturbed pass
+            `[batch, *scale.shape]`, one value per example.
+        """
+        scope = perturbation.current_scope()
+        if scope is not None and scope.values is not None:
+            return scope.values[self.name]
+        if self.space is None:
+            return tf.constant(self.initial, keras.config.floatx())
+        return tf.stop_gradient(self.space.current()[self.name])
+
+    @property
+    def is_perturbed(self):
+        """Whether `value` now has one value per example."""
+        scope = perturbation.current_scope()
+        return scope is not None and scope.values is not None
+
+    def get_config(self):
+        """Name and scale; the space is bound when a model is assembled."""
+        scale = keras.saving.serialize_keras_object(self.scale)
+        return {"name": self.name, "scale": scale}
+
+    def __repr__(self):
+        return f"<Hyperparameter {self.name}, initial {self.initial.tolist()}>"

@@ -1,0 +1,127 @@
+"""What all hyper-layers share."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.layers.penalties import response_penalty
+from bilevel_tf.layers.response import BIAS, KERNEL
+
+
+class HyperLayer:
+    """Mixin for a Keras layer with a kernel and a bias that respond.
+
+    The Keras class beside it brings arguments, weights and config. A layer has no
+    response until a method attaches one; without, it is its Keras counterpart.
+    A subclass gives `apply_kernel(inputs, kernel)` and `channel_axis`.
+    """
+
+    response = None
+
+    def attach_response(self, response_class, size):
+        """Give the layer a response to `size` unconstrained hyperparameters.
+
+        A response of this class and size that is already there is kept.
+        """
+        if type(self.response) is response_class and self.response.size == size:
+            return
+        self._tracker.unlock()
+        self.response = response_class(size, name="response", dtype=self.dtype_policy)
+        self._tracker.lock()
+        self.response.build_for(self)
+
+    def call(self, inputs):
+        """The layer at the weights that the current `Scope` asks for."""
+        self._check_floating(inputs)
+        scope = perturbation.current_scope()
+        if self.response is None or scope is None or scope.delta is None:
+            outputs = self._affine(inputs, self.kernel, self.bias)
+        else:
+            outputs = self._respond(inputs, scope)
+        if self.activation is None or (scope is not None and self in scope.peeled):
+            return outputs
+        return self.activation(outputs)
+
+    def _respond(self, inputs, scope):
+        delta = tf.cast(scope.delta, self.compute_dtype)
+        if scope.linearized:
+            # The value is the ordinary output's. Its tangent along δ is the response
+            # plus what comes from below, and its cotangents are the linearised
+            # network's, because the inputs of the response are held constant.
+            constant = tf.stop_gradient(inputs)
+            term = self.response.output_term(self, constant, delta)
+            outputs = self._affine(inputs, self.kernel, self.bias)
+            return outputs + (term - tf.stop_gradient(term))
+        if delta.shape[0] == 1:
+            kernel = self.kernel + self.response.shift(KERNEL, delta)
+            bias = self.bias
+            if self.use_bias:
+                bias = bias + self.response.shift(BIAS, delta)
+            return self._affine(inputs, kernel, bias)
+        outputs = self._affine(inputs, self.kernel, self.bias)
+        return outputs + self.response.output_term(self, inputs, delta)
+
+    def _affine(self, inputs, kernel, bias):
+        outputs = self.apply_kernel(inputs, kernel)
+        if self.use_bias:
+            outputs = outputs + self.per_example(tf.convert_to_tensor(bias)[None])
+        return outputs
+
+    def per_example(self, factors):
+        """`[batch, units]` reshaped to broadcast over the layer's outputs."""
+        inner = [1] * (self.output_rank - 2)
+        units = [factors.shape[-1]]
+        shape = inner + units if self.channel_axis == -1 else units + inner
+        return tf.reshape(factors, [-1, *shape])
+
+    def penalty(self, delta):
+        """Weight penalty of every example at its own λ and weights, `[batch]`.
+
+        Args:
+            delta: δ, `[batch, h]`.
+
+        Returns:
+            The penalties, or `None` where the layer has no regularizer.
+        """
+        terms = []
+        for which in (KERNEL, BIAS):
+            regularizer = getattr(self, f"{which}_regularizer")
+            weight = getattr(self, which)
+            if regularizer is not None and weight is not None:
+                terms.append(
+                    response_penalty(regularizer, self.response, which, weight, delta)
+                )
+        return tf.add_n(terms) if terms else None
+
+    def responding_weights(self):
+        """The ordinary weights that the response moves."""
+        return [self.kernel] + ([self.bias] if self.use_bias else [])
+
+    def response_kernel_and_bias(self, delta):
+        """Kernel and bias at one δ of shape `[1, h]`; the bias may be `None`."""
+        kernel, bias = tf.convert_to_tensor(self.kernel), None
+        kernel += self.response.shift(KERNEL, delta)
+        if self.use_bias:
+            bias = tf.convert_to_tensor(self.bias) + self.response.shift(BIAS, delta)
+        return kernel, bias
+
+    def hyperparameters(self):
+        """References that the layer holds, here those of its regularizers."""
+        regularizers = [self.kernel_regularizer, self.bias_regularizer]
+        return [ref for reg in regularizers for ref in references(reg)]
+
+    def _check_floating(self, inputs):
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise TypeError(
+                f"{type(self).__name__} '{self.name}' needs floating-point inputs. "
+                f"Received: inputs of dtype {dtype}. Put keras.layers.Rescaling(1.0) "
+                "before it, or convert the data to float32."
+            )
+
+
+def references(holder):
+    """The `Hyperparameter`s among an object's attributes."""
+    attributes = vars(holder).values() if hasattr(holder, "__dict__") else []
+    return [value for value in attributes if isinstance(value, Hyperparameter)]

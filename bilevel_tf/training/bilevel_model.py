@@ -1,0 +1,396 @@
+"""A Keras model that trains its weights and tunes its hyperparameters in one fit."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.layers.hyper_layer import HyperLayer
+from bilevel_tf.training import checks, conversion, exporting, rounds, state
+from bilevel_tf.training.callbacks import FitCallback
+from bilevel_tf.training.validation_feed import outer_data, split_validation
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class BilevelModel(keras.Model):
+    """A functional Keras model with hyperparameters that `fit` tunes.
+
+    Made and used as `keras.Model(inputs, outputs)`. `fit` trains the weights on the
+    training data and, between training steps, moves the hyperparameters down the loss
+    on the validation data. An epoch is one pass over the training data.
+
+    `val_loss`, `evaluate` and the outer objective leave weight penalties out: they
+    are means of training, not part of what hyperparameters are judged by. `val_loss`
+    is of data on which hyperparameters were tuned; keep a test set for a fair figure.
+
+    Args:
+        inputs: As in `keras.Model`.
+        outputs: As in `keras.Model`.
+        hyperparameters: The `HyperparameterSpace` of the model's layers.
+        name: Optional name.
+
+    Raises:
+        TypeError: If `hyperparameters` is not a `HyperparameterSpace`.
+        ValueError: If a layer refers to another space or an unknown hyperparameter.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(dropout=bt.Uniform(0.0, 0.95, initial=0.05))
+    >>> inputs = keras.Input((784,))
+    >>> x = bt.HyperDense(300, activation="relu")(inputs)
+    >>> outputs = bt.HyperDense(10)(bt.HyperDropout(hp["dropout"])(x))
+    >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    """
+
+    def __init__(self, *args, hyperparameters=None, **kwargs):
+        if not isinstance(hyperparameters, HyperparameterSpace):
+            raise TypeError(
+                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. "
+                f"Received: hyperparameters={hyperparameters!r}"
+            )
+        super().__init__(*args, **kwargs)
+        self.hyperparameters = hyperparameters
+        self.method = None
+        self.response_optimizer = None
+        self.hyper_optimizer = None
+        self.progress = rounds.Progress()
+        for layer in self._flatten_layers(include_self=False):
+            for reference in checks.layer_references(layer):
+                reference.bind(hyperparameters)
+
+    @classmethod
+    def from_keras(cls, model, hyperparameters, tune=None, name=None):
+        """Convert a Sequential or functional Keras model, keeping its weights.
+
+        Dense, Conv2D, Dropout and GaussianNoise layers become their
+        hyper-counterparts; all other layers stay what they are.
+
+        Args:
+            model: A built `keras.Sequential` or functional `keras.Model`.
+            hyperparameters: The `HyperparameterSpace`.
+            tune: What the hyperparameters do: a dict from layer names, or Keras layer
+                classes for all layers of a class, to dicts of layer arguments.
+            name: Optional name; defaults to the model's.
+
+        Returns:
+            A `BilevelModel`, not compiled.
+
+        Example:
+
+        >>> model = bt.BilevelModel.from_keras(keras_model, hp, tune={
+        ...     keras.layers.Dropout: {"rate": hp["dropout"]},
+        ...     "dense_1": {"kernel_regularizer": bt.L2(hp["weight_decay"])},
+        ... })
+        """
+        inputs, outputs = conversion.hyper_network(model, tune or {})
+        name = name or model.name
+        return cls(inputs, outputs, hyperparameters=hyperparameters, name=name)
+
+    def to_keras(self):
+        """The trained network as a plain Keras model, free of this library.
+
+        Tuned arguments have their current values and kernels are those that the model
+        predicts with.
+        """
+        return conversion.plain_network(self)
+
+    # Layers and variables
+
+    @property
+    def hyper_layers(self):
+        """The trainable layers whose weights can respond, in order."""
+        layers = self._flatten_layers(include_self=False)
+        return [la for la in layers if isinstance(la, HyperLayer) and la.trainable]
+
+    @property
+    def response_variables(self):
+        """The weights of all responses."""
+        responses = [la.response for la in self.hyper_layers if la.response]
+        return [v for response in responses for v in response.variables]
+
+    def check_penalties_respond(self):
+        """Raise where a tuned penalty is on a layer that cannot respond."""
+        checks.check_penalties_respond(self)
+
+    def check_outputs_linearize(self):
+        """Raise where an output's softmax or sigmoid cannot be left out."""
+        checks.check_outputs_linearize(self)
+
+    def output_heads(self):
+        """What turns linearised outputs into predictions.
+
+        Returns:
+            One function per flat output, and the set of layers that must leave out
+            their activation for it.
+        """
+        return checks.output_heads(self)
+
+    @contextlib.contextmanager
+    def frozen_state(self):
+        """Undo what a pass does to non-trainable state such as batch statistics.
+
+        Batch statistics then come from the passes at λ alone, as they do in Keras;
+        random seeds advance.
+        """
+        ours = [*self.response_variables, *self.hyperparameters.variables]
+        ours = {id(v) for v in ours}
+        kept = [v for v in self.non_trainable_weights if id(v) not in ours]
+        before = [tf.identity(v.value) for v in kept]
+        yield
+        for variable, value in zip(kept, before, strict=True):
+            variable.assign(value)
+
+    # Compilation
+
+    def compile(
+        self,
+        optimizer="sgd",
+        hyper_optimizer=None,
+        response_optimizer=None,
+        method=None,
+        **kwargs,
+    ):
+        """Configure training.
+
+        Args:
+            optimizer: Of the weights, as in Keras. Defaults to "sgd".
+            hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
+                paper uses on images.
+            response_optimizer: Of the responses. Defaults to a copy of `optimizer`,
+                as Alg. 1 has one learning rate for both.
+            method: How hyperparameters are tuned. Defaults to `DeltaSTN()`.
+            **kwargs: The other arguments of `keras.Model.compile`.
+
+        Raises:
+            TypeError: If `method` is not an object of this library's methods.
+            ValueError: If the model does not fit the method, or its final activation
+                does not fit the loss.
+        """
+        method = checks.check_method(DeltaSTN() if method is None else method)
+        super().compile(optimizer=optimizer, **kwargs)
+        checks.check_losses_fit_outputs(self, kwargs.get("loss"))
+        checks.check_log_names(self)
+        self.method = method
+        method.build(self)
+        self.optimizer.build(self.trainable_variables)
+        self.response_optimizer = _optimizer(response_optimizer, self.optimizer)
+        self.response_optimizer.build(self.response_variables)
+        default = keras.optimizers.RMSprop(1e-2)
+        self.hyper_optimizer = _optimizer(hyper_optimizer, default)
+        self.hyper_optimizer.build(self.hyperparameters.tuned_variables)
+
+    def get_compile_config(self):
+        """Everything `compile` was given."""
+        config = super().get_compile_config()
+        if not config:
+            return config
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **config,
+            "hyper_optimizer": serialize(self.hyper_optimizer),
+            "response_optimizer": serialize(self.response_optimizer),
+            "method": serialize(self.method),
+        }
+
+    def compile_from_config(self, config):
+        """The inverse of `get_compile_config`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    # Passes
+
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        """The network at the weights of the current scope, else at its own λ."""
+        arguments = {"training": training, "mask": mask, **kwargs}
+        if perturbation.current_scope() is not None or self.method is None:
+            return super().call(inputs, **arguments)
+        delta = self.method.prediction_delta(self.hyperparameters)
+        with perturbation.scope(delta=delta):
+            return super().call(inputs, **arguments)
+
+    def call_at(self, inputs, hyperparameters):
+        """Predict at other hyperparameters, through the best response.
+
+        What would the network predict, had it been trained with these? To first
+        order in their distance from the current ones, on the unconstrained scale.
+
+        Args:
+            inputs: As for a call of the model.
+            hyperparameters: Dict, name to constrained value; those left out keep
+                their current value.
+
+        Returns:
+            The model's outputs in inference mode.
+
+        Raises:
+            RuntimeError: If no response has been attached, by `compile`.
+        """
+        checks.check_responds(self)
+        space = self.hyperparameters
+        delta = space.unconstrain(hyperparameters)
+        if self.method.centered:
+            delta -= space.unconstrained
+        with perturbation.scope(delta=delta[None]):
+            return self(inputs, training=False)
+
+    @property
+    def losses(self):
+        """Losses that layers add and weight penalties, as the current scope asks."""
+        scope = perturbation.current_scope()
+        if scope is None:
+            return super().losses
+        if scope.losses is not None:
+            return list(scope.losses)
+        if not scope.penalties:
+            return self.added_losses()
+        if scope.delta is None:
+            return super().losses
+        return [*self.added_losses(), *self.penalties()]
+
+    def added_losses(self):
+        """Losses that layers add on their inputs and outputs."""
+        layers = self._flatten_layers()
+        return [loss for layer in layers for loss in layer._get_own_losses()]
+
+    def penalties(self):
+        """Mean weight penalties under the current scope's perturbation."""
+        delta = perturbation.current_scope().delta
+        moved = {id(w) for la in self.hyper_layers for w in la.responding_weights()}
+        rest = [w for w in self.trainable_weights if id(w) not in moved]
+        penalties = [w.regularizer(w) for w in rest if w.regularizer is not None]
+        responding = [layer.penalty(delta) for layer in self.hyper_layers]
+        means = [tf.reduce_mean(p) for p in responding if p is not None]
+        return penalties + means
+
+    # Steps
+
+    def train_step(self, data):
+        """One inner step."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss, predictions = self.method.inner_step(self, x, y, weight)
+        count = tf.shape(keras.tree.flatten(x)[0])[0]
+        self._loss_tracker.update_state(loss, sample_weight=count)
+        return self.compute_metrics(x, y, predictions, sample_weight=weight)
+
+    def outer_train_step(self, data):
+        """One outer step; returns the hyperparameters for the logs."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        self.method.outer_step(self, x, y, weight)
+        return rounds.hyperparameter_logs(self.hyperparameters)
+
+    def test_step(self, data):
+        """One evaluation step, of the loss without weight penalties."""
+        delta = self.method.prediction_delta(self.hyperparameters)
+        with perturbation.scope(delta=delta, penalties=False):
+            return super().test_step(data)
+
+    def make_train_function(self, force=False):
+        """The function that `fit` calls: inner steps, and outer steps between them."""
+        if self.train_function is None or force:
+            self.train_function = rounds.train_function(self)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        sample_weight=None,
+        **kwargs,
+    ):
+        """Train the weights and tune the hyperparameters.
+
+        Args:
+            x, y, batch_size, epochs, verbose, callbacks: As in Keras.
+            validation_data: What hyperparameters are judged by: a tuple of arrays, a
+                `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. Outer steps
+                draw from it without end; arrays are reshuffled on every pass and cut
+                into batches of `batch_size`.
+            validation_split: As in Keras, in place of `validation_data`.
+            sample_weight: As in Keras.
+            **kwargs: The other arguments of `keras.Model.fit`.
+
+        Returns:
+            The `History`, which has the hyperparameters by name beside the metrics; a
+            vector-valued one as its mean, under `<name>_mean`.
+
+        Raises:
+            ValueError: If there is no validation data, or it is empty.
+            FloatingPointError: If the loss or a hyperparameter becomes NaN or
+                infinite. Weights, responses, hyperparameters and optimizers are then
+                those of the start of that epoch.
+        """
+        self._assert_compile_called("fit")
+        (x, y, sample_weight), validation_data = split_validation(
+            (x, y, sample_weight), validation_data, validation_split
+        )
+        # Outer batches go on where an interrupted fit left off.
+        feed = outer_data(validation_data, batch_size or 32, self.progress.outer_steps)
+        distribute = self.distribute_strategy.experimental_distribute_dataset
+        self._outer_iterator = iter(distribute(feed))
+        # Keras calls `finalize_variable_values` of the first alone.
+        history = super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            validation_data=validation_data,
+            sample_weight=sample_weight,
+            callbacks=state.with_callback(callbacks, FitCallback()),
+            **kwargs,
+        )
+        self.response_optimizer.finalize_variable_values(self.response_variables)
+        return history
+
+    # In and out
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Export a SavedModel for serving; it does not need this library.
+
+        Beside the ordinary signature `serve` it has `serve_at`, which takes also the
+        hyperparameters by name and answers as `call_at` does, where the model has
+        been compiled with a method that fits a response. Other formats are Keras's,
+        without that second signature.
+
+        Args:
+            filepath: Folder to write.
+            format: As in Keras. Defaults to "tf_saved_model".
+            **kwargs: The other arguments of `keras.Model.export`.
+        """
+        if format != "tf_saved_model" or not self.response_variables:
+            return super().export(filepath, format=format, **kwargs)
+        return exporting.export_with_response(self, filepath, **kwargs)
+
+    def save_own_variables(self, store):
+        """Also what Keras does not save: progress and the states of random seeds."""
+        state.save(self, store)
+
+    def load_own_variables(self, store):
+        """The inverse of `save_own_variables`."""
+        state.load(self, store)
+
+    def get_config(self):
+        """The functional graph and the space."""
+        space = keras.saving.serialize_keras_object(self.hyperparameters)
+        return {**super().get_config(), "hyperparameters": space}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        config = dict(config)
+        space = keras.saving.deserialize_keras_object(config.pop("hyperparameters"))
+        inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
+        return cls(inputs, outputs, hyperparameters=space, name=name)
+
+
+def _optimizer(given, default):
+    if given is None:
+        return type(default).from_config(default.get_config())
+    return keras.optimizers.get(given)

@@ -1,0 +1,124 @@
+"""What can be said at construction or compile instead of ten minutes into a fit."""
+
+import keras
+
+from bilevel_tf.hypergradients.method import Method
+from bilevel_tf.layers.hyper_layer import HyperLayer, references
+from bilevel_tf.training import rounds
+
+_PEELED = ("softmax", "sigmoid", "log_softmax")
+
+
+def layer_references(layer):
+    """All `Hyperparameter`s that a layer or its regularizers hold."""
+    if hasattr(layer, "hyperparameters") and callable(layer.hyperparameters):
+        return layer.hyperparameters()
+    holders = [layer, *(v for k, v in vars(layer).items() if k.endswith("regularizer"))]
+    return [reference for holder in holders for reference in references(holder)]
+
+
+def check_method(method):
+    """Return `method`, or raise a `TypeError` that says what one looks like."""
+    if isinstance(method, Method):
+        return method
+    raise TypeError(
+        "`method` must be one method object such as bilevel_tf.DeltaSTN() or "
+        f"bilevel_tf.STN(). Received: method={method!r}"
+    )
+
+
+def check_responds(model):
+    """Raise a `RuntimeError` if no response has been attached."""
+    if not model.response_variables:
+        raise RuntimeError(
+            "The model has no best response: compile it with a method that fits one, "
+            "such as bilevel_tf.DeltaSTN(), and fit it."
+        )
+
+
+def check_penalties_respond(model):
+    """Raise a `ValueError` where a tuned penalty is on a layer without response."""
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, HyperLayer):
+            continue
+        for key, regularizer in vars(layer).items():
+            if key.endswith("regularizer") and references(regularizer):
+                raise ValueError(
+                    f"`{key}` of {type(layer).__name__} '{layer.name}' has a tuned "
+                    "factor, but the layer's weights cannot respond to it. Use "
+                    "bilevel_tf.HyperDense or HyperConv2D, or a fixed factor."
+                )
+
+
+def check_log_names(model):
+    """Raise a `ValueError` if a hyperparameter is called as a metric is."""
+    taken = {"loss", *(metric.name for metric in model.metrics)}
+    compiled = model._compile_config.config.get("metrics") or []
+    taken |= {m for m in keras.tree.flatten(compiled) if isinstance(m, str)}
+    for name in rounds.log_names(model.hyperparameters):
+        if name in taken:
+            raise ValueError(
+                f"Hyperparameter '{name}' has the name of a loss or metric, so that "
+                "`fit` could not show both. Choose another name."
+            )
+
+
+def check_losses_fit_outputs(model, losses):
+    """Raise a `ValueError` for a softmax or sigmoid under a loss on logits."""
+    pairs = _loss_per_output(model, losses)
+    for loss, (layer, activation) in zip(pairs, _final_activations(model), strict=True):
+        if activation in _PEELED and getattr(loss, "from_logits", False):
+            raise ValueError(
+                f"The output of '{layer.name}' goes through {activation}, and its loss "
+                f"{type(loss).__name__} has from_logits=True. Leave out the "
+                "activation, or set from_logits=False."
+            )
+
+
+def check_outputs_linearize(model):
+    """Raise a `ValueError` where an output's softmax is a layer of its own."""
+    for layer, activation in _final_activations(model):
+        if activation in _PEELED and not isinstance(layer, HyperLayer):
+            raise ValueError(
+                f"The loss is linearised before the final {activation}, which is in "
+                f"{type(layer).__name__} '{layer.name}', not in a hyper-layer. Give it "
+                f"to the last layer, as in HyperDense(..., activation='{activation}'), "
+                "or leave it out and set from_logits=True in the loss."
+            )
+
+
+def output_heads(model):
+    """What turns linearised outputs into predictions, and the layers peeled for it."""
+    heads, peeled = [], set()
+    for layer, activation in _final_activations(model):
+        peel = activation in _PEELED and isinstance(layer, HyperLayer)
+        heads.append(layer.activation if peel else _unchanged)
+        if peel:
+            peeled.add(layer)
+    return heads, frozenset(peeled)
+
+
+def _unchanged(tensor):
+    return tensor
+
+
+def _final_activations(model):
+    """The layer that makes each flat output, and its activation's name."""
+    finals = []
+    for output in model.outputs:
+        layer = output._keras_history.operation
+        if isinstance(layer, keras.layers.Softmax):
+            finals.append((layer, "softmax"))
+            continue
+        activation = getattr(layer, "activation", None)
+        finals.append((layer, getattr(activation, "__name__", None)))
+    return finals
+
+
+def _loss_per_output(model, losses):
+    """The losses in the order of the outputs; `None` where there is none."""
+    count = len(model.outputs)
+    if isinstance(losses, dict):
+        return [losses.get(name) for name in model.output_names]
+    flat = keras.tree.flatten(losses)
+    return flat if len(flat) == count else flat[:1] * count or [None] * count

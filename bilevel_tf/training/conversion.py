@@ -1,0 +1,147 @@
+"""From a Keras model to hyper-layers and back."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.layers.conv2d import HyperConv2D
+from bilevel_tf.layers.dense import HyperDense
+from bilevel_tf.layers.hyper_layer import HyperLayer
+from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
+from bilevel_tf.layers.regularizers import L1, L1L2, L2
+
+_COUNTERPARTS = {
+    keras.layers.Dense: HyperDense,
+    keras.layers.Conv2D: HyperConv2D,
+    keras.layers.Dropout: HyperDropout,
+    keras.layers.GaussianNoise: HyperGaussianNoise,
+}
+_PLAIN = {hyper: plain for plain, hyper in _COUNTERPARTS.items()}
+_PLAIN_REGULARIZERS = {
+    L1: keras.regularizers.L1,
+    L2: keras.regularizers.L2,
+    L1L2: keras.regularizers.L1L2,
+}
+
+
+def hyper_network(model, tune):
+    """The model's graph with hyper-layers in place of their counterparts.
+
+    Args:
+        model: A built Sequential or functional Keras model.
+        tune: Dict from layer names or Keras layer classes to dicts of arguments.
+
+    Returns:
+        Inputs and outputs in the model's structure, with the model's weights.
+
+    Raises:
+        ValueError: If the model is subclassed or not built, or `tune` names a layer
+            or class that the model does not have, or an argument that it lacks.
+    """
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+        raise ValueError(
+            "Only Sequential and functional models can be converted. Received: "
+            f"model of class {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built before it is converted: give it an Input, or call "
+            "it on data once."
+        )
+    _check_tuned(model, tune)
+
+    def swap(layer):
+        arguments = {**tune.get(type(layer), {}), **tune.get(layer.name, {})}
+        hyper = _COUNTERPARTS.get(type(layer), type(layer))
+        config = layer.get_config()
+        unknown = set(arguments) - set(config)
+        if unknown:
+            raise ValueError(
+                f"`tune` gives {type(layer).__name__} '{layer.name}' unknown "
+                f"arguments: {', '.join(sorted(unknown))}. It has: "
+                f"{', '.join(sorted(config))}"
+            )
+        if hyper is type(layer) and not arguments:
+            return type(layer).from_config(config)
+        return hyper.from_config({**config, **arguments})
+
+    return _structure(_clone(model, swap, lambda new, old: old.get_weights()))
+
+
+def plain_network(model):
+    """A plain Keras model that predicts as the `BilevelModel` does."""
+    delta = model.method and model.method.prediction_delta(model.hyperparameters)
+
+    def swap(layer):
+        config = layer.get_config()
+        config = {key: _current(layer, key, value) for key, value in config.items()}
+        return _PLAIN.get(type(layer), type(layer)).from_config(config)
+
+    def weights(new, old):
+        if not isinstance(old, HyperLayer):
+            return [w.numpy() for w in old.weights]
+        if delta is None or old.response is None:
+            return [w.numpy() for w in old.responding_weights()]
+        kernel, bias = old.response_kernel_and_bias(tf.cast(delta, old.dtype))
+        return [w.numpy() for w in (kernel, bias) if w is not None]
+
+    functional = keras.Model(model._inputs_struct, model._outputs_struct)
+    clone = _clone(functional, swap, weights)
+    clone.name = model.name
+    return clone
+
+
+def graph_from_config(config, custom_objects=None):
+    """Inputs, outputs and name of a functional model's config."""
+    network = keras.Model.from_config(config, custom_objects)
+    return (*_structure(network), network.name)
+
+
+def _clone(model, swap, weights):
+    clone = keras.models.clone_model(model, clone_function=swap, recursive=True)
+    pairs = zip(_leaves(clone), _leaves(model), strict=True)
+    for new, old in pairs:
+        if old.weights:
+            new.set_weights(weights(new, old))
+    return clone
+
+
+def _leaves(model):
+    """Layers in order, those of nested models in place of these."""
+    leaves = []
+    for layer in model.layers:
+        nested = isinstance(layer, keras.Model)
+        leaves.extend(_leaves(layer) if nested else [layer])
+    return leaves
+
+
+def _structure(model):
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    return functional._inputs_struct, functional._outputs_struct
+
+
+def _current(layer, key, value):
+    """A config entry with tuned arguments at their current values."""
+    own = getattr(layer, key, None)
+    if isinstance(own, Hyperparameter):
+        return float(own.value())
+    plain = _PLAIN_REGULARIZERS.get(type(own))
+    if plain is None:
+        return value
+    factors = {
+        name: float(f.value()) if isinstance(f, Hyperparameter) else f
+        for name, f in vars(own).items()
+    }
+    return keras.saving.serialize_keras_object(plain(**factors))
+
+
+def _check_tuned(model, tune):
+    layers = _leaves(model)
+    names, classes = {la.name for la in layers}, {type(la) for la in layers}
+    for key in tune:
+        if key not in names and key not in classes:
+            what = key if isinstance(key, str) else key.__name__
+            raise ValueError(
+                f"`tune` has '{what}', which no layer of the model is. "
+                f"Layers: {', '.join(sorted(names))}"
+            )

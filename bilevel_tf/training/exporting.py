@@ -1,0 +1,46 @@
+"""SavedModels that answer at other hyperparameters."""
+
+import keras
+import tensorflow as tf
+
+
+def export_with_response(
+    model, filepath, *, input_signature=None, verbose=None, **kwargs
+):
+    """Write a SavedModel with the signatures `serve` and `serve_at`.
+
+    Args:
+        model: A `BilevelModel` with responses.
+        filepath: Folder to write.
+        input_signature: Of the model's inputs, as in `keras.Model.export`.
+        verbose: As in `keras.Model.export`.
+        **kwargs: Refused, with their names.
+
+    Raises:
+        TypeError: If there are further arguments.
+    """
+    if kwargs:
+        raise TypeError(f"Unknown arguments of export: {', '.join(sorted(kwargs))}")
+    signature = input_signature or keras.tree.map_structure(_spec, model._inputs_struct)
+    if not isinstance(signature, (list, tuple)) or input_signature is None:
+        signature = [signature]
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+
+    def serve(inputs):
+        return model(inputs, training=False)
+
+    def serve_at(inputs, hyperparameters):
+        return model.call_at(inputs, hyperparameters)
+
+    values = {
+        name: tf.TensorSpec(scale.shape, model.hyperparameters.dtype, name=name)
+        for name, scale in model.hyperparameters.scales.items()
+    }
+    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.add_endpoint("serve_at", serve_at, input_signature=[*signature, values])
+    archive.write_out(str(filepath), verbose=verbose if verbose is not None else False)
+
+
+def _spec(tensor):
+    return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)

@@ -1,0 +1,132 @@
+"""Validation batches without end, for the outer steps."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def split_validation(training_data, validation_data, validation_split):
+    """Apply `validation_split`, and check that there is validation data.
+
+    Args:
+        training_data: x, y and sample weights.
+        validation_data: As given to `fit`.
+        validation_split: Share of the training arrays, from their end.
+
+    Returns:
+        Training data and validation data.
+
+    Raises:
+        ValueError: If there is no validation data after that, or it is empty.
+    """
+    if validation_data is None and validation_split:
+        training_data, validation_data = _split(training_data, validation_split)
+    if validation_data is None:
+        raise ValueError(
+            "A BilevelModel tunes its hyperparameters on validation data: pass "
+            "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit. "
+            "Received: validation_data=None"
+        )
+    if _length(validation_data) == 0:
+        raise ValueError("`validation_data` is empty: it has no examples.")
+    return training_data, validation_data
+
+
+def outer_data(validation_data, batch_size, start):
+    """An endless `tf.data.Dataset` of batches of validation data.
+
+    Arrays are cut into batches that run on over the end of a pass, so that all have
+    one size; every pass has an order of its own, which depends on its number alone.
+
+    Args:
+        validation_data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
+        batch_size: Size of the batches of arrays.
+        start: How many batches have been drawn before; arrays go on from there.
+
+    Raises:
+        TypeError: If the data is of another kind.
+    """
+    if isinstance(validation_data, tf.data.Dataset):
+        feed = validation_data.repeat()
+    elif isinstance(validation_data, keras.utils.PyDataset):
+        feed = _from_py_dataset(validation_data)
+    elif isinstance(validation_data, (tuple, list)):
+        feed = _from_arrays(tuple(validation_data), batch_size, start)
+    else:
+        raise TypeError(
+            "`validation_data` must be a tuple of arrays, a tf.data.Dataset or a "
+            f"keras.utils.PyDataset. Received: {type(validation_data).__name__}"
+        )
+    return feed.prefetch(tf.data.AUTOTUNE)
+
+
+def _from_arrays(data, batch_size, start):
+    data = keras.tree.map_structure(tf.convert_to_tensor, _without_none(data))
+    count = keras.tree.flatten(data)[0].shape[0]
+
+    def batch(number):
+        position = number * batch_size + tf.range(batch_size, dtype=tf.int64)
+        passes = tf.cast(position // count, tf.int32)
+        seed = tf.stack([passes, passes * 0, passes * 0 + 1], -1)
+        # The public `index_shuffle` takes one seed; the op takes one per index.
+        order = tf.raw_ops.RandomIndexShuffle(
+            index=tf.cast(position % count, tf.int32),
+            seed=seed,
+            max_index=tf.constant(count - 1, tf.int32),
+        )
+        return keras.tree.map_structure(lambda array: tf.gather(array, order), data)
+
+    numbers = tf.data.Dataset.counter(start=start, dtype=tf.int64)
+    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _from_py_dataset(dataset):
+    def batches():
+        while True:
+            for index in np.random.permutation(dataset.num_batches):
+                yield _as_arrays(dataset[int(index)])
+            dataset.on_epoch_end()
+
+    def spec(array):
+        return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+
+    signature = keras.tree.map_structure(spec, _as_arrays(dataset[0]))
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+def _as_arrays(batch):
+    return keras.tree.map_structure(np.asarray, _without_none(tuple(batch)))
+
+
+def _without_none(data):
+    return tuple(part for part in data if part is not None)
+
+
+def _length(validation_data):
+    if isinstance(validation_data, tf.data.Dataset):
+        return int(validation_data.cardinality())
+    if isinstance(validation_data, keras.utils.PyDataset):
+        return validation_data.num_batches
+    arrays = keras.tree.flatten(_without_none(tuple(validation_data)))
+    return min((len(array) for array in arrays), default=0)
+
+
+def _split(training_data, share):
+    if not 0 < share < 1:
+        raise ValueError(
+            "`validation_split` must be between 0 and 1. "
+            f"Received: validation_split={share}"
+        )
+    arrays = [a for a in keras.tree.flatten(training_data) if a is not None]
+    if not all(hasattr(array, "__getitem__") for array in arrays):
+        raise ValueError(
+            "`validation_split` works on arrays only. Pass `validation_data`."
+        )
+    first = int(len(arrays[0]) * (1.0 - share))
+
+    def cut(part):
+        return keras.tree.map_structure(
+            lambda array: None if array is None else array[part], training_data
+        )
+
+    return cut(slice(None, first)), cut(slice(first, None))
