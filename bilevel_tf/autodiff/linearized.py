@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters import perturbation
 
 
@@ -37,15 +38,17 @@ def linearized_gradients(
     heads, peeled = model.output_heads()
     attributes = {"delta": delta, "values": values}
     with (
-        tf.autodiff.ForwardAccumulator(delta, delta) as accumulator,
+        Tangents(delta, delta) as tangents,
         tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
         tape.watch(sources)
-        with perturbation.scope(linearized=True, peeled=peeled, **attributes):
+        with perturbation.scope(
+            linearized=True, tangents=tangents, peeled=peeled, **attributes
+        ):
             outputs = model(x, training=True)
             added = model.added_losses()
         targets = [*keras.tree.flatten(outputs), *added]
-    moved = [target + _tangent(accumulator, target) for target in targets]
+    moved = [_moved(target, tangents.of(target)) for target in targets]
     with tf.GradientTape(watch_accessed_variables=False) as penalty_tape:
         penalty_tape.watch(sources)
         with perturbation.scope(**attributes):
@@ -69,8 +72,8 @@ def linearized_gradients(
     return loss, predictions, gradients
 
 
-def _tangent(accumulator, target):
-    return accumulator.jvp(target, unconnected_gradients="zero")
+def _moved(target, tangent):
+    return tf.identity(target) if tangent is None else target + tangent
 
 
 def _sum(a, b):

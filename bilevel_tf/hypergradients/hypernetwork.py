@@ -3,6 +3,7 @@
 import keras
 
 from bilevel_tf.hypergradients.best_response import BestResponse
+from bilevel_tf.hypergradients.method import count
 from bilevel_tf.layers.response import FullResponse
 
 
@@ -29,7 +30,7 @@ class Hypernetwork(BestResponse):
 
     def __init__(self, max_weights=10_000_000, **kwargs):
         super().__init__(**kwargs)
-        self.max_weights = max_weights
+        self.max_weights = count(max_weights, "max_weights", 1)
 
     def build(self, model):
         """Attach full responses.
@@ -37,17 +38,17 @@ class Hypernetwork(BestResponse):
         Raises:
             ValueError: If Φ would have more than `max_weights` entries.
         """
-        count = sum(
+        weights = sum(
             w.shape.num_elements()
             for layer in model.hyper_layers
             for w in map(keras.ops.convert_to_tensor, layer.responding_weights())
         )
-        size = count * model.hyperparameters.size
+        size = weights * model.hyperparameters.size
         if size > self.max_weights:
             raise ValueError(
-                f"A full hypernetwork for this model has {size:,} weights "
-                f"({count:,} weights × {model.hyperparameters.size} hyperparameters), "
-                f"more than max_weights={self.max_weights:,}. Use "
+                f"A full hypernetwork for this model has {size:,} weights ({weights:,} "
+                f"weights × {model.hyperparameters.size} hyperparameters), more than "
+                f"max_weights={self.max_weights:,}. Use "
                 "bilevel_tf.DeltaSTN(), whose response is structured, or raise "
                 "`max_weights`."
             )

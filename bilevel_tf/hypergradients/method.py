@@ -18,9 +18,9 @@ class Method:
     """
 
     def __init__(self, train_steps=5, valid_steps=1, warmup_epochs=0):
-        self.train_steps = _count(train_steps, "train_steps", 1)
-        self.valid_steps = _count(valid_steps, "valid_steps", 1)
-        self.warmup_epochs = _count(warmup_epochs, "warmup_epochs", 0)
+        self.train_steps = count(train_steps, "train_steps", 1)
+        self.valid_steps = count(valid_steps, "valid_steps", 1)
+        self.warmup_epochs = count(warmup_epochs, "warmup_epochs", 0)
 
     def build(self, model):
         """Check that the method can tune `model`, and create what it needs."""
@@ -59,7 +59,8 @@ class Method:
         return cls(**config)
 
 
-def _count(value, name, least):
+def count(value, name, least):
+    """Return `value`, or raise a `ValueError` unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(
             f"`{name}` must be a whole number, at least {least}. "

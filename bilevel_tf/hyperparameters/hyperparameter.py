@@ -73,5 +73,10 @@ class Hyperparameter:
         scale = keras.saving.serialize_keras_object(self.scale)
         return {"name": self.name, "scale": scale}
 
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)
+
     def __repr__(self):
         return f"<Hyperparameter {self.name}, initial {self.initial.tolist()}>"

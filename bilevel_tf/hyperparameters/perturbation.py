@@ -25,6 +25,7 @@ class Scope:
         linearized: Whether layers answer with the ordinary output carrying the
             derivatives of the linearised network (see `layers.response`), instead of
             the output at the response weights.
+        tangents: The `Tangents` along δ of a linearized pass.
         peeled: Layers that leave out their activation, to be linearised before it.
         penalties: Whether the model's losses have the weight penalties: training
             objectives do, outer ones don't.
@@ -34,6 +35,7 @@ class Scope:
     delta: tf.Tensor | None = None
     values: dict[str, tf.Tensor] | None = None
     linearized: bool = False
+    tangents: object | None = None
     peeled: frozenset = frozenset()
     penalties: bool = True
     losses: tuple | None = None

@@ -32,3 +32,8 @@ class GaussianPrior:
     def get_config(self):
         """Arguments to make this prior again."""
         return {"center": self.center, "scale": self.scale}
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)

@@ -66,6 +66,11 @@ class Scale:
         """How many unconstrained numbers the hyperparameter takes."""
         return int(self.initial.size)
 
+    @property
+    def ends(self):
+        """Lower and upper end of the range; infinite where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its range.")
+
     def bijector(self, dtype):
         """The TFP bijector from the unconstrained to the constrained scale."""
         raise NotImplementedError(f"{type(self).__name__} does not say its bijector.")
@@ -162,6 +167,10 @@ class _Interval(Scale):
                 f"high={self.high}"
             )
 
+    @property
+    def ends(self):
+        return self.low, self.high
+
     def allows(self, value):
         return (value > self.low) & (value < self.high)
 
@@ -230,6 +239,10 @@ class Positive(Scale):
     def bijector(self, dtype):
         return tfb.Softplus()
 
+    @property
+    def ends(self):
+        return 0.0, math.inf
+
     def allows(self, value):
         return value > 0
 
@@ -248,6 +261,10 @@ class Unconstrained(Scale):
 
     def bijector(self, dtype):
         return tfb.Identity()
+
+    @property
+    def ends(self):
+        return -math.inf, math.inf
 
     def allows(self, value):
         return np.isfinite(value)

@@ -130,8 +130,10 @@ class HyperparameterSpace(keras.layers.Layer):
         for name, scale in self.scales.items():
             part = current[start : start + scale.size]
             if name in values:
-                value = tf.cast(values[name], self.unconstrained.dtype)
+                # Single precision would round what is next to an end to the end.
+                value = keras.ops.convert_to_tensor(values[name], dtype="float64")
                 part = tf.reshape(scale.unconstrain(value), [scale.size])
+                part = tf.cast(part, current.dtype)
             parts.append(part)
             start += scale.size
         return tf.concat(parts, 0)

@@ -34,6 +34,6 @@ class HyperDense(HyperLayer, keras.layers.Dense):
 
     def apply_kernel(self, inputs, kernel):
         """x·kernel."""
-        if self.output_rank == 2:
+        if self.output_rank == 2 and not isinstance(inputs, tf.SparseTensor):
             return tf.matmul(inputs, kernel)
         return keras.ops.matmul(inputs, kernel)

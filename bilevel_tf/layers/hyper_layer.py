@@ -23,10 +23,21 @@ class HyperLayer:
         """Give the layer a response to `size` unconstrained hyperparameters.
 
         A response of this class and size that is already there is kept.
+
+        Raises:
+            ValueError: If the layer has LoRA or quantisation enabled.
         """
         if type(self.response) is response_class and self.response.size == size:
             return
+        if self.lora_enabled or getattr(self, "quantization_mode", None):
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' has LoRA or quantisation "
+                "enabled, with which its weights cannot respond to hyperparameters. "
+                "Enable it after tuning, on the model of BilevelModel.to_keras."
+            )
         self._tracker.unlock()
+        # An attribute set anew leaves the old response's weights with the layer.
+        self._tracker.untrack(self.response)
         self.response = response_class(size, name="response", dtype=self.dtype_policy)
         self._tracker.lock()
         self.response.build_for(self)
@@ -46,13 +57,7 @@ class HyperLayer:
     def _respond(self, inputs, scope):
         delta = tf.cast(scope.delta, self.compute_dtype)
         if scope.linearized:
-            # The value is the ordinary output's. Its tangent along δ is the response
-            # plus what comes from below, and its cotangents are the linearised
-            # network's, because the inputs of the response are held constant.
-            constant = tf.stop_gradient(inputs)
-            term = self.response.output_term(self, constant, delta)
-            outputs = self._affine(inputs, self.kernel, self.bias)
-            return outputs + (term - tf.stop_gradient(term))
+            return self._linearized(inputs, scope, delta)
         if delta.shape[0] == 1:
             kernel = self.kernel + self.response.shift(KERNEL, delta)
             bias = self.bias
@@ -62,11 +67,32 @@ class HyperLayer:
         outputs = self._affine(inputs, self.kernel, self.bias)
         return outputs + self.response.output_term(self, inputs, delta)
 
+    def _linearized(self, inputs, scope, delta):
+        """The ordinary outputs, with the derivatives of the linearised network.
+
+        The tangent along δ is the response plus what comes from below, and the
+        cotangents are the linearised network's, because the inputs of the response
+        are held constant.
+        """
+        tangents = scope.tangents
+        below = tangents.of(inputs)
+        with tangents.unseen():
+            constant = tf.stop_gradient(inputs)
+            term = self.response.output_term(self, constant, delta)
+            outputs = self._affine(inputs, self.kernel, self.bias)
+            outputs = _with_cotangents_of(outputs, term)
+            tangent = term
+            if below is not None:
+                tangent += self.apply_kernel(below, self.kernel)
+        tangents.state(outputs, tangent)
+        return outputs
+
     def _affine(self, inputs, kernel, bias):
         outputs = self.apply_kernel(inputs, kernel)
-        if self.use_bias:
-            outputs = outputs + self.per_example(tf.convert_to_tensor(bias)[None])
-        return outputs
+        if not self.use_bias:
+            return outputs
+        data_format = "N...C" if self.channel_axis == -1 else "NC..."
+        return tf.nn.bias_add(outputs, tf.convert_to_tensor(bias), data_format)
 
     def per_example(self, factors):
         """`[batch, units]` reshaped to broadcast over the layer's outputs."""
@@ -108,7 +134,11 @@ class HyperLayer:
 
     def hyperparameters(self):
         """References that the layer holds, here those of its regularizers."""
-        regularizers = [self.kernel_regularizer, self.bias_regularizer]
+        regularizers = [
+            self.kernel_regularizer,
+            self.bias_regularizer,
+            self.activity_regularizer,
+        ]
         return [ref for reg in regularizers for ref in references(reg)]
 
     def _check_floating(self, inputs):
@@ -119,6 +149,12 @@ class HyperLayer:
                 f"Received: inputs of dtype {dtype}. Put keras.layers.Rescaling(1.0) "
                 "before it, or convert the data to float32."
             )
+
+
+@tf.custom_gradient
+def _with_cotangents_of(outputs, term):
+    """`outputs`, from which gradients reach `term` as if it had been added."""
+    return tf.identity(outputs), lambda cotangent: (cotangent, cotangent)
 
 
 def references(holder):

@@ -3,7 +3,10 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.tangents import linear_map
+from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.layers.hyper_layer import references
 
 
 class _TunedNoise:
@@ -13,18 +16,27 @@ class _TunedNoise:
     has its own.
     """
 
-    def _read_strength(self, value, name, low, high):
+    def _read_strength(self, value, name, high):
+        """A number as it is, for Keras to check, or a hyperparameter, checked here."""
         if isinstance(value, dict):
             value = keras.saving.deserialize_keras_object(value)
-        number = value.initial if isinstance(value, Hyperparameter) else value
-        if isinstance(value, Hyperparameter) and value.scale.shape != ():
+        if not isinstance(value, Hyperparameter):
+            return value
+        if value.scale.shape != ():
             raise ValueError(
                 f"`{name}` must be a scalar hyperparameter. Received: '{value.name}' "
                 f"of shape {value.scale.shape}"
             )
-        if not low <= number <= high:
+        if not 0 <= value.initial <= high:
             raise ValueError(
-                f"`{name}` must be between {low} and {high}. Received: {name}={number}"
+                f"`{name}` must be between 0 and {high}. "
+                f"Received: {name}={value.initial}, the initial value of '{value.name}'"
+            )
+        low_end, high_end = value.scale.ends
+        if low_end < 0 or high_end > high:
+            raise ValueError(
+                f"`{name}` must stay between 0 and {high}. Received: '{value.name}', "
+                f"which can be anything from {low_end} to {high_end}"
             )
         return value
 
@@ -37,7 +49,7 @@ class _TunedNoise:
 
     def hyperparameters(self):
         """References that the layer holds."""
-        return [v for v in vars(self).values() if isinstance(v, Hyperparameter)]
+        return [*references(self), *references(self.activity_regularizer)]
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -59,7 +71,7 @@ class HyperDropout(_TunedNoise, keras.layers.Dropout):
     """
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        rate = self._read_strength(rate, "rate", 0, 1)
+        rate = self._read_strength(rate, "rate", high=1)
         tuned = isinstance(rate, Hyperparameter)
         # Keras makes a seed generator for a positive rate.
         super().__init__(0.5 if tuned else rate, noise_shape, seed, **kwargs)
@@ -76,8 +88,11 @@ class HyperDropout(_TunedNoise, keras.layers.Dropout):
             sizes = enumerate(self.noise_shape)
             shape = [shape[i] if size is None else size for i, size in sizes]
         draw = keras.random.uniform(shape, dtype=rate.dtype, seed=self.seed_generator)
-        kept = tf.cast(draw >= rate, rate.dtype)
-        return inputs * tf.cast(tf.math.divide_no_nan(kept, 1.0 - rate), inputs.dtype)
+        kept = tf.cast(draw >= rate, inputs.dtype)
+        scale = tf.cast(tf.math.divide_no_nan(1.0, 1.0 - rate), inputs.dtype)
+        mask = kept * scale
+        scope = perturbation.current_scope()
+        return linear_map(lambda x: x * mask, inputs, scope and scope.tangents)
 
     def get_config(self):
         config = super().get_config()
@@ -101,8 +116,7 @@ class HyperGaussianNoise(_TunedNoise, keras.layers.GaussianNoise):
     """
 
     def __init__(self, stddev, seed=None, **kwargs):
-        high = 1 if isinstance(stddev, (int, float)) else float("inf")
-        stddev = self._read_strength(stddev, "stddev", 0, high)
+        stddev = self._read_strength(stddev, "stddev", high=float("inf"))
         tuned = isinstance(stddev, Hyperparameter)
         super().__init__(0.5 if tuned else stddev, seed, **kwargs)
         self.stddev = stddev

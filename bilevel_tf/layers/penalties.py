@@ -26,6 +26,9 @@ def response_penalty(regularizer, response, which, weight, delta):
 
     Returns:
         Tensor `[batch]`.
+
+    Raises:
+        ValueError: If a regularizer that is not known here returns no scalar.
     """
     weight = tf.convert_to_tensor(weight)
     delta = tf.cast(delta, weight.dtype)
@@ -43,5 +46,11 @@ def response_penalty(regularizer, response, which, weight, delta):
         with tf.GradientTape() as tape:
             tape.watch(weight)
             value = regularizer(weight)
+        if value.shape.rank:
+            raise ValueError(
+                f"Regularizer {type(regularizer).__name__} must return a scalar. "
+                f"Received: a tensor of shape {value.shape}. A hyperparameter that it "
+                "reads has one value per example; take their mean."
+            )
         total += value + response.inner(which, tape.gradient(value, weight), delta)
     return total

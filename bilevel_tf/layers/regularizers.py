@@ -9,7 +9,7 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 def factor_value(factor, dtype):
     """A factor's value in force: a scalar, or `[batch]` during a perturbed pass."""
     value = factor.value() if isinstance(factor, Hyperparameter) else factor
-    return tf.cast(value, dtype)
+    return keras.ops.convert_to_tensor(value, dtype=dtype)
 
 
 class _TunedRegularizer(keras.regularizers.Regularizer):
@@ -29,7 +29,7 @@ class _TunedRegularizer(keras.regularizers.Regularizer):
                     f"'{value.name}' of shape {value.scale.shape}"
                 )
             return value
-        if not isinstance(value, (int, float)) or value < 0:
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise ValueError(
                 f"`{name}` must be a hyperparameter such as space['weight_decay'] or "
                 f"a non-negative number. Received: {name}={value!r}"

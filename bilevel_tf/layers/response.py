@@ -161,6 +161,11 @@ def _sum_to_units(tensor):
 
 def _reseeded(initializer):
     """The initializer with another seed: one instance always draws the same."""
+    # A seed generator goes on by itself; a plain function has no seed to change.
+    seed = getattr(initializer, "seed", None)
+    drawing_on = isinstance(seed, keras.random.SeedGenerator)
+    if drawing_on or not hasattr(initializer, "get_config"):
+        return initializer
     config = initializer.get_config()
     if config.get("seed") is not None and isinstance(config["seed"], int):
         config["seed"] += 1

@@ -49,7 +49,9 @@ class BilevelModel(keras.Model):
         if not isinstance(hyperparameters, HyperparameterSpace):
             raise TypeError(
                 "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. "
-                f"Received: hyperparameters={hyperparameters!r}"
+                f"Received: hyperparameters={hyperparameters!r}. To copy a model use "
+                "BilevelModel.from_config(model.get_config()): clone_model does not "
+                "pass the space on."
             )
         super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters
@@ -57,6 +59,7 @@ class BilevelModel(keras.Model):
         self.response_optimizer = None
         self.hyper_optimizer = None
         self.progress = rounds.Progress()
+        self.outer = None
         for layer in self._flatten_layers(include_self=False):
             for reference in checks.layer_references(layer):
                 reference.bind(hyperparameters)
@@ -173,14 +176,17 @@ class BilevelModel(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
         checks.check_log_names(self)
-        self.method = method
-        method.build(self)
+        self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer)
         self.response_optimizer.build(self.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(self.hyperparameters.tuned_variables)
+
+    def _respond_by(self, method):
+        method.build(self)
+        self.method = method
 
     def get_compile_config(self):
         """Everything `compile` was given."""
@@ -226,9 +232,11 @@ class BilevelModel(keras.Model):
 
         Raises:
             RuntimeError: If no response has been attached, by `compile`.
+            ValueError: If a name is unknown or a value outside its range.
         """
         checks.check_responds(self)
         space = self.hyperparameters
+        checks.check_values(space, hyperparameters)
         delta = space.unconstrain(hyperparameters)
         if self.method.centered:
             delta -= space.unconstrained
@@ -333,7 +341,8 @@ class BilevelModel(keras.Model):
         # Outer batches go on where an interrupted fit left off.
         feed = outer_data(validation_data, batch_size or 32, self.progress.outer_steps)
         distribute = self.distribute_strategy.experimental_distribute_dataset
-        self._outer_iterator = iter(distribute(feed))
+        logs = rounds.hyperparameter_logs(self.hyperparameters)
+        self.outer = rounds.Outer(iter(distribute(feed)), logs)
         # Keras calls `finalize_variable_values` of the first alone.
         history = super().fit(
             x,
@@ -377,17 +386,25 @@ class BilevelModel(keras.Model):
         state.load(self, store)
 
     def get_config(self):
-        """The functional graph and the space."""
-        space = keras.saving.serialize_keras_object(self.hyperparameters)
-        return {**super().get_config(), "hyperparameters": space}
+        """The functional graph, the space, and the method, which has the responses."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "hyperparameters": serialize(self.hyperparameters),
+            "method": self.method and serialize(self.method),
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
-        config = dict(config)
-        space = keras.saving.deserialize_keras_object(config.pop("hyperparameters"))
+        config, deserialize = dict(config), keras.saving.deserialize_keras_object
+        space = deserialize(config.pop("hyperparameters"))
+        method = deserialize(config.pop("method", None))
         inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
-        return cls(inputs, outputs, hyperparameters=space, name=name)
+        model = cls(inputs, outputs, hyperparameters=space, name=name)
+        if method is not None:
+            model._respond_by(method)
+        return model
 
 
 def _optimizer(given, default):

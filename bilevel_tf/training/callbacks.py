@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from bilevel_tf.training import rounds
 
@@ -11,35 +12,46 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        variables = self._variables()
-        self._kept = [(v, np.asarray(v.value)) for v in variables]
+        self._kept = [(v, np.asarray(v.value)) for v in self._variables()]
         self._progress = dict(vars(self.model.progress))
 
     def on_train_batch_end(self, batch, logs=None):
         watched = {"loss", *rounds.log_names(self.model.hyperparameters)}
         bad = [
-            name
+            f"'{name}'"
             for name, value in (logs or {}).items()
-            if name in watched and not np.isfinite(np.asarray(value))
+            if name in watched and not np.all(np.isfinite(value))
         ]
+        self._stop_if(bad, f"at step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The last steps show in no loss, nor do responses during warm-up.
+        bad = [v.path for v, _ in self._kept if not _is_finite(v)]
+        self._stop_if(bad, "at the end")
+        self.model.progress.epochs += 1
+
+    def _stop_if(self, bad, when):
         if not bad:
             return
         for variable, value in self._kept:
             variable.assign(value)
         vars(self.model.progress).update(self._progress)
-        what = ", ".join(f"'{name}'" for name in bad)
+        shown = [*bad[:3], *(["and more"] if len(bad) > 3 else [])]
         raise FloatingPointError(
-            f"{what} became NaN or infinite at step {batch + 1} of epoch "
-            f"{self._epoch + 1}. Weights, hyperparameters and optimizers are back to "
-            "what they were at the start of this epoch. Try a smaller learning rate, "
-            "or `clipnorm` in the optimizers, or look for NaN in the data."
+            f"{', '.join(shown)} became NaN or infinite {when} of epoch "
+            f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
+            "are back to what they were at the start of this epoch. Try a smaller "
+            "learning rate, or `clipnorm` in the optimizers, or look for NaN in the "
+            "data."
         )
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.progress.epochs += 1
 
     def _variables(self):
         model = self.model
         optimizers = [model.optimizer, model.response_optimizer, model.hyper_optimizer]
         slots = [v for optimizer in optimizers for v in optimizer.variables]
         return [*model.variables, *slots]
+
+
+def _is_finite(variable):
+    value = tf.convert_to_tensor(variable.value)
+    return not value.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(value)))

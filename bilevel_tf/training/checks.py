@@ -1,6 +1,7 @@
 """What can be said at construction or compile instead of ten minutes into a fit."""
 
 import keras
+import tensorflow as tf
 
 from bilevel_tf.hypergradients.method import Method
 from bilevel_tf.layers.hyper_layer import HyperLayer, references
@@ -36,6 +37,14 @@ def check_responds(model):
         )
 
 
+def check_values(space, values):
+    """Raise a `ValueError` for an unknown name, or a known value out of its range."""
+    space.check_names(values)
+    for name, value in values.items():
+        if not tf.is_symbolic_tensor(value):
+            space.scales[name].check_value(value, name)
+
+
 def check_penalties_respond(model):
     """Raise a `ValueError` where a tuned penalty is on a layer without response."""
     for layer in model._flatten_layers(include_self=False):
@@ -53,14 +62,24 @@ def check_penalties_respond(model):
 def check_log_names(model):
     """Raise a `ValueError` if a hyperparameter is called as a metric is."""
     taken = {"loss", *(metric.name for metric in model.metrics)}
-    compiled = model._compile_config.config.get("metrics") or []
-    taken |= {m for m in keras.tree.flatten(compiled) if isinstance(m, str)}
+    config = model._compile_config.config
+    compiled = [config.get("metrics"), config.get("weighted_metrics")]
+    taken |= {_metric_name(metric) for metric in keras.tree.flatten(compiled)}
+    if len(model.outputs) > 1:
+        taken |= {f"{o}_{name}" for o in model.output_names for name in taken}
+    taken |= {f"val_{name}" for name in taken}
     for name in rounds.log_names(model.hyperparameters):
         if name in taken:
             raise ValueError(
                 f"Hyperparameter '{name}' has the name of a loss or metric, so that "
                 "`fit` could not show both. Choose another name."
             )
+
+
+def _metric_name(metric):
+    if isinstance(metric, str):
+        return metric
+    return getattr(metric, "name", getattr(metric, "__name__", None))
 
 
 def check_losses_fit_outputs(model, losses):
@@ -106,7 +125,7 @@ def _final_activations(model):
     """The layer that makes each flat output, and its activation's name."""
     finals = []
     for output in model.outputs:
-        layer = output._keras_history.operation
+        layer = _maker(output)
         if isinstance(layer, keras.layers.Softmax):
             finals.append((layer, "softmax"))
             continue
@@ -115,10 +134,21 @@ def _final_activations(model):
     return finals
 
 
+def _maker(tensor):
+    """The layer that makes a tensor, inside nested models if need be."""
+    layer, _, index = tensor._keras_history
+    nested = isinstance(layer, keras.Model) and hasattr(layer, "outputs")
+    return _maker(layer.outputs[index]) if nested else layer
+
+
 def _loss_per_output(model, losses):
     """The losses in the order of the outputs; `None` where there is none."""
     count = len(model.outputs)
     if isinstance(losses, dict):
-        return [losses.get(name) for name in model.output_names]
+        keys = model.output_names
+        if isinstance(model._outputs_struct, dict):
+            order = keras.tree.flatten({k: k for k in model._outputs_struct})
+            keys = [k if k in losses else n for k, n in zip(order, keys, strict=True)]
+        return [losses.get(key) for key in keys]
     flat = keras.tree.flatten(losses)
     return flat if len(flat) == count else flat[:1] * count or [None] * count

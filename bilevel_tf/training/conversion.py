@@ -103,6 +103,8 @@ def _clone(model, swap, weights):
     for new, old in pairs:
         if old.weights:
             new.set_weights(weights(new, old))
+        if hasattr(new, "finalize_state"):
+            new.finalize_state()
     return clone
 
 

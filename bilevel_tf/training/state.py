@@ -32,8 +32,5 @@ def _seed_states(model):
 
 def with_callback(callbacks, first):
     """Keras's `callbacks` argument with one more callback, which runs first."""
-    if hasattr(callbacks, "append") and hasattr(callbacks, "callbacks"):
-        callbacks.append(first)
-        return callbacks
     given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
     return [first, *(callback for callback in given if callback is not None)]

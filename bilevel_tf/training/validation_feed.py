@@ -18,6 +18,7 @@ def split_validation(training_data, validation_data, validation_split):
 
     Raises:
         ValueError: If there is no validation data after that, or it is empty.
+        TypeError: If the validation data is of a kind that `fit` does not take.
     """
     if validation_data is None and validation_split:
         training_data, validation_data = _split(training_data, validation_split)
@@ -27,7 +28,8 @@ def split_validation(training_data, validation_data, validation_split):
             "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit. "
             "Received: validation_data=None"
         )
-    if _length(validation_data) == 0:
+    _check_kind(validation_data)
+    if _is_empty(validation_data):
         raise ValueError("`validation_data` is empty: it has no examples.")
     return training_data, validation_data
 
@@ -42,21 +44,13 @@ def outer_data(validation_data, batch_size, start):
         validation_data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
         batch_size: Size of the batches of arrays.
         start: How many batches have been drawn before; arrays go on from there.
-
-    Raises:
-        TypeError: If the data is of another kind.
     """
     if isinstance(validation_data, tf.data.Dataset):
         feed = validation_data.repeat()
     elif isinstance(validation_data, keras.utils.PyDataset):
         feed = _from_py_dataset(validation_data)
-    elif isinstance(validation_data, (tuple, list)):
-        feed = _from_arrays(tuple(validation_data), batch_size, start)
     else:
-        raise TypeError(
-            "`validation_data` must be a tuple of arrays, a tf.data.Dataset or a "
-            f"keras.utils.PyDataset. Received: {type(validation_data).__name__}"
-        )
+        feed = _from_arrays(tuple(validation_data), batch_size, start)
     return feed.prefetch(tf.data.AUTOTUNE)
 
 
@@ -99,16 +93,37 @@ def _as_arrays(batch):
 
 
 def _without_none(data):
-    return tuple(part for part in data if part is not None)
+    return tuple(_tuples(part) for part in data if part is not None)
 
 
-def _length(validation_data):
+def _tuples(part):
+    """Tuples in place of lists, which tf.data would stack."""
+    if isinstance(part, (list, tuple)):
+        return tuple(_tuples(each) for each in part)
+    if isinstance(part, dict):
+        return {key: _tuples(each) for key, each in part.items()}
+    return part
+
+
+def _check_kind(validation_data):
+    kinds = (tuple, list, tf.data.Dataset, keras.utils.PyDataset)
+    if not isinstance(validation_data, kinds):
+        raise TypeError(
+            "`validation_data` must be a tuple of arrays, a tf.data.Dataset or a "
+            f"keras.utils.PyDataset. Received: {type(validation_data).__name__}"
+        )
+
+
+def _is_empty(validation_data):
     if isinstance(validation_data, tf.data.Dataset):
-        return int(validation_data.cardinality())
+        count = int(validation_data.cardinality())
+        if count == tf.data.UNKNOWN_CARDINALITY:
+            return next(iter(validation_data), None) is None
+        return count == 0
     if isinstance(validation_data, keras.utils.PyDataset):
-        return validation_data.num_batches
+        return validation_data.num_batches == 0
     arrays = keras.tree.flatten(_without_none(tuple(validation_data)))
-    return min((len(array) for array in arrays), default=0)
+    return min((len(array) for array in arrays), default=0) == 0
 
 
 def _split(training_data, share):
@@ -118,7 +133,7 @@ def _split(training_data, share):
             f"Received: validation_split={share}"
         )
     arrays = [a for a in keras.tree.flatten(training_data) if a is not None]
-    if not all(hasattr(array, "__getitem__") for array in arrays):
+    if not all(hasattr(array, "shape") for array in arrays):
         raise ValueError(
             "`validation_split` works on arrays only. Pass `validation_data`."
         )

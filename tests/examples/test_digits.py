@@ -5,8 +5,7 @@ from examples import digits
 
 def test_runs_and_tunes(tmp_path):
     tuned, fixed = digits.main(
-        ["--epochs", "12", "--output", str(tmp_path)]
-        + ["--saved-model", str(tmp_path / "saved")]
+        ["--epochs=12", f"--output={tmp_path}", f"--saved-model={tmp_path / 'saved'}"]
     )
     assert tuned[1] > 0.9
     assert tuned[0] < fixed[0]

@@ -16,8 +16,8 @@ def test_runs_every_method(tmp_path, monkeypatch):
     monkeypatch.setattr(
         keras.datasets.mnist, "load_data", lambda: (images(600), images(100))
     )
-    arguments = "--epochs 2 --warmup-epochs 1 --width 16 --verbose 0".split()
-    arguments += ["--output", str(tmp_path), "--saved-model", str(tmp_path / "saved")]
+    arguments = ["--epochs=2", "--warmup-epochs=1", "--width=16", "--verbose=0"]
+    arguments += [f"--output={tmp_path}", f"--saved-model={tmp_path / 'saved'}"]
     records = mnist.main(arguments)
     assert len(records) == 6
     for name, record in records.items():
