@@ -12,17 +12,13 @@ Both are derivatives of the held-out loss in the unconstrained rate.
 
 import argparse
 
+import digits
 import keras
 import numpy as np
 import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.hyperparameters import perturbation
-
-try:
-    from examples import digits
-except ImportError:  # run as a script
-    import digits
 
 METHODS = {
     "Δ-STN": lambda: bt.DeltaSTN(entropy_weight=0.0),

@@ -1,6 +1,6 @@
 """The demo in small."""
 
-from examples import digits
+import digits
 
 
 def test_runs_and_tunes(tmp_path):

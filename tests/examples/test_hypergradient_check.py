@@ -1,8 +1,7 @@
 """The check of the hypergradient in small."""
 
+import hypergradient_check
 import numpy as np
-
-from examples import hypergradient_check
 
 
 def test_prints_every_method(capsys):

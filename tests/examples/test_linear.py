@@ -1,27 +1,13 @@
 """The linear examples end near the optimum that they compare themselves with."""
 
-import pathlib
-import sys
-
+import linear_network as network
+import linear_regression as linear
 import numpy as np
 import pytest
+import ridge
 import tensorflow as tf
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 SMALL = ["--data", "diabetes", "--seeds", "1"]
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """Import an example as it is when run as a script."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-
-    def load(name):
-        return pytest.importorskip(name)
-
-    yield load
-    for name in ("ridge", "linear_regression", "linear_network"):
-        sys.modules.pop(name, None)
 
 
 def folders(tmp_path):
@@ -37,9 +23,8 @@ def of(rows, method):
     return [row for row in rows if row["method"] == method]
 
 
-def test_exact_solutions(example):
+def test_exact_solutions():
     """The dropout solution against least squares on many sampled masks."""
-    ridge, linear = example("ridge"), example("linear_regression")
     problem = ridge.split(*ridge.load("diabetes"), 0)
     random = np.random.default_rng(0)
     rate = 0.3
@@ -53,8 +38,7 @@ def test_exact_solutions(example):
     assert ridge.minimum(lambda at: (at - 0.123) ** 2, -12, 12) == pytest.approx(0.123)
 
 
-def test_halves_are_standardised_by_the_first(example):
-    ridge = example("ridge")
+def test_halves_are_standardised_by_the_first():
     x = np.random.default_rng(0).normal(3, 2, size=(40, 2))
     x[:, 1] = 5
     problem = ridge.split(x, x[:, 0], seed=1)
@@ -66,8 +50,7 @@ def test_halves_are_standardised_by_the_first(example):
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-2)
 
 
-def test_data_folder_is_used(example, tmp_path):
-    ridge = example("ridge")
+def test_data_folder_is_used(tmp_path):
     x, y = np.ones((4, 2)), np.arange(4.0)
     np.savez(tmp_path / "yacht.npz", x=x, y=y)
     assert ridge.available(tmp_path) == ["diabetes", "yacht"]
@@ -77,8 +60,8 @@ def test_data_folder_is_used(example, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["l2", "dropout"])
-def test_linear_regression_in_small(example, tmp_path, capsys, name):
-    main = example("linear_regression").main
+def test_linear_regression_in_small(tmp_path, capsys, name):
+    main = linear.main
     arguments = ["--methods", "DeltaSTN", "--epochs", "20", "--tune", name]
     (row,) = main([*SMALL, *arguments, *folders(tmp_path)])
     assert row["excess"] < 0.2
@@ -90,8 +73,8 @@ def test_linear_regression_in_small(example, tmp_path, capsys, name):
     assert saved.serve(tf.zeros((2, 10))).shape == (2, 1)
 
 
-def test_linear_network_in_small(example, tmp_path):
-    main = example("linear_network").main
+def test_linear_network_in_small(tmp_path):
+    main = network.main
     arguments = ["--methods", "DeltaSTN", "--epochs", "8", "--units", "6"]
     (row,) = main([*SMALL, *arguments, *folders(tmp_path)])
     assert row["excess"] < 1.0
@@ -103,11 +86,10 @@ def test_linear_network_in_small(example, tmp_path):
     np.testing.assert_array_equal(jacobian, 0)
 
 
-def test_second_output_is_the_jacobian(example):
+def test_second_output_is_the_jacobian():
     """At each example's own response weights, scaled by its own factor."""
     from bilevel_tf.hyperparameters import perturbation
 
-    linear, network = example("linear_regression"), example("linear_network")
     model = network.build(features=3, units=4)
     args = type("Args", (), {"epochs": 1, "steps_per_epoch": 10, "learning_rate": 0.1})
     linear.compile_model(model, "CenteredSTN", args, ["mse", network.squared_norm])
@@ -131,8 +113,8 @@ def test_second_output_is_the_jacobian(example):
 
 
 @pytest.mark.slow
-def test_linear_regression_goals(example, tmp_path):
-    rows = example("linear_regression").main(["--seeds", "3", *folders(tmp_path)])
+def test_linear_regression_goals(tmp_path):
+    rows = linear.main(["--seeds", "3", *folders(tmp_path)])
     for name in ("l2", "dropout"):
         of_name = [row for row in rows if row["name"] == name]
         delta = [row["excess"] for row in of(of_name, "DeltaSTN")]
@@ -142,8 +124,8 @@ def test_linear_regression_goals(example, tmp_path):
 
 
 @pytest.mark.slow
-def test_linear_network_goals(example, tmp_path):
-    rows = example("linear_network").main(["--seeds", "2", *folders(tmp_path)])
+def test_linear_network_goals(tmp_path):
+    rows = network.main(["--seeds", "2", *folders(tmp_path)])
     delta = of(rows, "DeltaSTN")
     assert max(row["excess"] for row in delta) < 2.0
     assert max(row["model_excess"] for row in delta) < 2.0

@@ -1,9 +1,8 @@
 """The MNIST experiment in small, on random images where the real ones are absent."""
 
 import keras
+import mnist
 import numpy as np
-
-from examples import mnist
 
 
 def test_runs_every_method(tmp_path, monkeypatch):
