@@ -10,6 +10,7 @@ def _seeded_and_clean():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)
 
 
@@ -17,3 +18,4 @@ def _seeded_and_clean():
 def float64():
     """Run a test in double precision."""
     keras.backend.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")

@@ -18,8 +18,6 @@ class HyperConv2D(HyperLayer, keras.layers.Conv2D):
         Bae & Grosse, "Delta-STN", 2020, section 3.4 and appendix E.
     """
 
-    output_rank = 4
-
     @property
     def channel_axis(self):
         """Axis of the filters in the outputs."""

@@ -25,15 +25,11 @@ class HyperDense(HyperLayer, keras.layers.Dense):
 
     channel_axis = -1
 
-    def build(self, input_shape):
-        self.output_rank = len(input_shape)
-        super().build(input_shape)
-
     def call(self, inputs, training=None):
         return HyperLayer.call(self, inputs)
 
     def apply_kernel(self, inputs, kernel):
         """x·kernel."""
-        if self.output_rank == 2 and not isinstance(inputs, tf.SparseTensor):
+        if inputs.shape.rank == 2 and not isinstance(inputs, tf.SparseTensor):
             return tf.matmul(inputs, kernel)
         return keras.ops.matmul(inputs, kernel)

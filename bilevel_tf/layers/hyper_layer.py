@@ -94,9 +94,14 @@ class HyperLayer:
         data_format = "N...C" if self.channel_axis == -1 else "NC..."
         return tf.nn.bias_add(outputs, tf.convert_to_tensor(bias), data_format)
 
-    def per_example(self, factors):
-        """`[batch, units]` reshaped to broadcast over the layer's outputs."""
-        inner = [1] * (self.output_rank - 2)
+    def per_example(self, factors, rank):
+        """`[batch, units]` reshaped to broadcast over the layer's outputs.
+
+        Args:
+            factors: One factor per example and unit.
+            rank: Rank of the outputs.
+        """
+        inner = [1] * (rank - 2)
         units = [factors.shape[-1]]
         shape = inner + units if self.channel_axis == -1 else units + inner
         return tf.reshape(factors, [-1, *shape])

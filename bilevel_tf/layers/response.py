@@ -89,10 +89,11 @@ class StructuredResponse(Response):
         self.built = True
 
     def output_term(self, layer, inputs, delta):
-        factor = layer.per_example(tf.matmul(delta, self.kernel_factor))
+        rank = inputs.shape.rank
+        factor = layer.per_example(self._factor(KERNEL, delta), rank)
         term = factor * layer.apply_kernel(inputs, self.kernel)
         if layer.use_bias:
-            term += layer.per_example(self._factor(BIAS, delta) * self.bias)
+            term += layer.per_example(self._factor(BIAS, delta) * self.bias, rank)
         return term
 
     def shift(self, which, delta):
@@ -126,16 +127,17 @@ class FullResponse(Response):
         self.built = True
 
     def output_term(self, layer, inputs, delta):
+        rank = inputs.shape.rank
         kernels = tf.unstack(tf.convert_to_tensor(self.kernel))
         term = tf.add_n(
             [
-                layer.per_example(delta[:, k : k + 1])
+                layer.per_example(delta[:, k : k + 1], rank)
                 * layer.apply_kernel(inputs, kernel)
                 for k, kernel in enumerate(kernels)
             ]
         )
         if layer.use_bias:
-            term += layer.per_example(tf.matmul(delta, self.bias))
+            term += layer.per_example(tf.matmul(delta, self.bias), rank)
         return term
 
     def shift(self, which, delta):

@@ -134,11 +134,11 @@ def test_equals_tape_around_accumulator(name, float64):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_equals_eager(name, jit_compile):
     # XLA on the CPU differentiates max-pooling twice in single precision only.
-    keras.backend.set_floatx("float32" if jit_compile else "float64")
+    dtype = "float32" if jit_compile else "float64"
+    keras.backend.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     model, x, y = make(NETWORKS[name])
-    x, y = keras.tree.map_structure(
-        lambda a: tf.cast(a, keras.backend.floatx()), (x, y)
-    )
+    x, y = keras.tree.map_structure(lambda a: tf.cast(a, dtype), (x, y))
     space = model.hyperparameters
     delta = space.sample(7)
     values = space.constrain(delta + space.unconstrained)

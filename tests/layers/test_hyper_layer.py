@@ -170,7 +170,7 @@ def test_model_binds_the_references_of_a_config(name):
 def test_per_example(layer, input_shape, expected):
     layer.build(input_shape)
     factors = np.arange(12.0).reshape(3, 4)
-    reshaped = layer.per_example(tf.constant(factors))
+    reshaped = layer.per_example(tf.constant(factors), len(input_shape))
     assert reshaped.shape == expected
     np.testing.assert_array_equal(np.squeeze(reshaped), factors)
 

@@ -443,3 +443,15 @@ def test_sparse_inputs_respond(float64):
         ):
             expected, ours = layer(x), layer(tf.sparse.from_dense(x))
         np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_a_shared_layer_on_inputs_of_two_ranks(float64):
+    layer = bt.HyperDense(3)
+    layer.build((None, 4))
+    layer.attach_response(StructuredResponse, 2)
+    layer.response.kernel_factor.assign(np.random.normal(size=(2, 3)))
+    x, delta = np.random.normal(size=(5, 4)), np.random.normal(size=(5, 2))
+    with perturbation.scope(delta=tf.constant(delta)):
+        flat, long = layer(x), layer(np.stack([x, 2 * x], 1))
+    np.testing.assert_allclose(long[:, 0], flat, rtol=1e-12)
+    np.testing.assert_allclose(long[:, 1], 2 * flat, rtol=1e-12)
