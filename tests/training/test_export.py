@@ -1,0 +1,161 @@
+"""SavedModels answer without this library, at any hyperparameters."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import bilevel_tf as bt
+from tests.training.models import METHODS, classifier, compiled, data, space
+
+ELSEWHERE = {"rate": 0.6, "l2": 0.2}
+
+
+def trained(method=bt.DeltaSTN):
+    model = classifier(method(train_steps=2))
+    model.fit(*data(32), validation_data=data(16, seed=1), batch_size=8, verbose=0)
+    return model
+
+
+def answer(folder, inputs, values):
+    """What a process that cannot import the library answers from a SavedModel."""
+    script = """
+        import sys
+        sys.modules["bilevel_tf"] = None
+        import numpy as np
+        import tensorflow as tf
+
+        folder, names, *values = sys.argv[1:]
+        stored = np.load(folder + "/inputs.npz")
+        inputs = [tf.constant(stored[k]) for k in sorted(stored)]
+        inputs = inputs[0] if len(inputs) == 1 else inputs
+        values = [tf.constant(float(v)) for v in values]
+        values = dict(zip(names.split(","), values))
+        model = tf.saved_model.load(folder)
+        np.savez(
+            folder + "/answers.npz",
+            serve=model.serve(inputs),
+            serve_at=model.serve_at(inputs, values),
+        )
+        try:
+            import bilevel_tf
+        except ImportError:
+            sys.exit(7)
+    """
+    np.savez(f"{folder}/inputs.npz", **{str(k): x for k, x in enumerate(inputs)})
+    names, numbers = ",".join(values), [str(v) for v in values.values()]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(folder), names]
+    done = subprocess.run([*command, *numbers], capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    return np.load(f"{folder}/answers.npz")
+
+
+@pytest.mark.parametrize("method", ["DeltaSTN", "STN"])
+def test_signatures_answer_without_the_library(method, tmp_path):
+    model = trained(METHODS[method])
+    x = data(5, seed=2)[0]
+    model.export(tmp_path, verbose=False)
+    answers = answer(tmp_path, [x], ELSEWHERE)
+    np.testing.assert_allclose(answers["serve"], model.predict(x), rtol=1e-5, atol=1e-6)
+    expected = model.call_at(x, ELSEWHERE)
+    np.testing.assert_allclose(answers["serve_at"], expected, rtol=1e-5, atol=1e-6)
+    assert np.max(np.abs(answers["serve_at"] - answers["serve"])) > 1e-4
+
+
+def test_several_inputs(tmp_path):
+    hp = space()
+    inputs = [keras.Input((4,), name="left"), keras.Input((2,), name="right")]
+    x = bt.HyperDense(5, activation="tanh")(keras.layers.Concatenate()(inputs))
+    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    model = compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
+    scramble(model)
+    x = data(5, seed=2)[0]
+    parts = [x[:, :4], x[:, 4:]]
+    model.export(tmp_path, verbose=False)
+    answers = answer(tmp_path, parts, ELSEWHERE)
+    expected = model.predict(parts, verbose=0)
+    np.testing.assert_allclose(answers["serve"], expected, rtol=1e-5, atol=1e-6)
+    expected = model.call_at(parts, ELSEWHERE)
+    np.testing.assert_allclose(answers["serve_at"], expected, rtol=1e-5, atol=1e-6)
+
+
+def scramble(model):
+    generator = np.random.default_rng(4)
+    for variable in model.response_variables:
+        variable.assign(0.5 * generator.normal(size=variable.shape))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_at_the_current_values_is_the_prediction(method, tmp_path):
+    model = classifier(METHODS[method]())
+    scramble(model)
+    x = data(5, seed=2)[0]
+    current = model.hyperparameters.values()
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(model.call_at(x, {}), expected, rtol=1e-5, atol=1e-6)
+    at = model.call_at(x, current)
+    np.testing.assert_allclose(at, expected, rtol=1e-5, atol=1e-5)
+    model.export(tmp_path, verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path))
+    values = {name: tf.constant(value) for name, value in current.items()}
+    served = loaded.serve_at(tf.constant(x), values)
+    np.testing.assert_allclose(served, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["DeltaSTN", "STN"])
+def test_call_at_agrees_with_a_hand_computation(method):
+    model = classifier(METHODS[method]())
+    scramble(model)
+    hp = model.hyperparameters
+    hp.assign({"rate": 0.4, "l2": 0.05})
+    rate, l2 = 0.6 / 0.9, 0.2
+    low, high = np.log(1e-5), np.log(1.0)
+    share = (np.log(l2) - low) / (high - low)
+    target = np.array([np.log(rate / (1 - rate)), np.log(share / (1 - share))])
+    own = hp.unconstrained.numpy()
+    delta = target - own if method == "DeltaSTN" else target
+
+    def affine(layer, inputs):
+        r = layer.response
+        kernel = layer.kernel + (delta @ r.kernel_factor.numpy()) * r.kernel
+        bias = layer.bias + (delta @ r.bias_factor.numpy()) * r.bias
+        return inputs @ kernel.numpy() + bias.numpy()
+
+    x = data(5, seed=2)[0]
+    one, two = model.hyper_layers
+    expected = affine(two, np.tanh(affine(one, x)))
+    np.testing.assert_allclose(
+        model.call_at(x, ELSEWHERE), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_signature_may_be_given(tmp_path):
+    model = trained()
+    spec = tf.TensorSpec((2, 6), "float32", name="x")
+    model.export(tmp_path, input_signature=[spec], verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path))
+    x = data(2)[0]
+    np.testing.assert_allclose(loaded.serve(x), model.predict(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError):
+        loaded.serve(data(3)[0])
+
+
+def test_model_without_response_has_the_ordinary_signature(tmp_path):
+    hp = space()
+    inputs = keras.Input((6,))
+    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(inputs))
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    model.export(tmp_path, verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path))
+    x = data(4)[0]
+    np.testing.assert_allclose(loaded.serve(x), model.predict(x), rtol=1e-5, atol=1e-6)
+    assert not hasattr(loaded, "serve_at")
+
+
+def test_unknown_arguments(tmp_path):
+    with pytest.raises(TypeError, match="Unknown arguments of export: colour"):
+        classifier().export(tmp_path, colour="red")

@@ -1,0 +1,127 @@
+"""Validation batches without end."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bilevel_tf.training.validation_feed import outer_data, split_validation
+
+
+def numbered(count):
+    """Examples that are their own number."""
+    return np.arange(count, dtype="float32")[:, None], np.arange(count)
+
+
+def draw(feed, count):
+    return list(itertools.islice(feed.as_numpy_iterator(), count))
+
+
+def labels(feed, count):
+    return np.concatenate([y for _, y in draw(feed, count)])
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 4), (12, 4), (7, 7), (3, 8), (1, 2)])
+def test_every_pass_is_a_permutation(count, size):
+    stream = labels(outer_data(numbered(count), size, 0), 5 * count)
+    passes = stream[: 5 * count].reshape(5, count)
+    np.testing.assert_array_equal(np.sort(passes, -1), [range(count)] * 5)
+
+
+def test_passes_differ_and_batches_have_one_size():
+    batches = draw(outer_data(numbered(20), 8, 0), 50)
+    assert {x.shape for x, _ in batches} == {(8, 1)}
+    assert {y.shape for _, y in batches} == {(8,)}
+    passes = np.concatenate([y for _, y in batches]).reshape(20, 20)
+    assert len({tuple(order) for order in passes}) == 20
+
+
+def test_batches_are_static_for_xla():
+    x, y = outer_data(numbered(20), 8, 0).element_spec
+    assert x.shape[1:] == (1,)
+    assert y.dtype == tf.int64
+
+
+def test_inputs_and_labels_stay_together():
+    for x, y in draw(outer_data(numbered(11), 4, 0), 9):
+        np.testing.assert_array_equal(x[:, 0], y)
+
+
+@pytest.mark.parametrize("start", [1, 3, 7, 1000])
+def test_start_continues_the_stream(start):
+    straight = labels(outer_data(numbered(10), 4, 0), start + 5)
+    resumed = labels(outer_data(numbered(10), 4, start), 5)
+    np.testing.assert_array_equal(straight[4 * start :], resumed)
+
+
+def test_stream_does_not_depend_on_global_seeds():
+    keras.utils.set_random_seed(1)
+    one = labels(outer_data(numbered(10), 4, 0), 8)
+    keras.utils.set_random_seed(2)
+    np.testing.assert_array_equal(one, labels(outer_data(numbered(10), 4, 0), 8))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_structures(weighted):
+    x, y = numbered(6)
+    data = (
+        {"a": x, "b": [x, np.repeat(x, 3, -1)]},
+        [y, {"c": y}],
+        *([y.astype("float32")] if weighted else [None]),
+    )
+    batch = draw(outer_data(data, 4, 0), 1)[0]
+    assert len(batch) == 2 + weighted
+    inputs, targets = batch[:2]
+    assert inputs["b"][1].shape == (4, 3)
+    np.testing.assert_array_equal(inputs["a"], inputs["b"][0])
+    np.testing.assert_array_equal(inputs["a"][:, 0], targets[1]["c"])
+    np.testing.assert_array_equal(targets[0], targets[1]["c"])
+
+
+def test_dataset_repeats():
+    dataset = tf.data.Dataset.from_tensor_slices(numbered(6)).batch(4)
+    np.testing.assert_array_equal(
+        labels(outer_data(dataset, None, 0), 4), [*range(6), *range(6)]
+    )
+
+
+class Batches(keras.utils.PyDataset):
+    ended = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        x = np.full((2, 1), index, "float32")
+        return [x, x], index + np.zeros(2, "int64")
+
+    def on_epoch_end(self):
+        self.ended += 1
+
+
+def test_py_dataset_passes():
+    dataset = Batches()
+    batches = draw(outer_data(dataset, None, 0), 12)
+    order = [int(y[0]) for _, y in batches]
+    np.testing.assert_array_equal(np.sort(np.reshape(order, (4, 3))), [range(3)] * 4)
+    assert dataset.ended >= 3
+    assert all(len(x) == 2 and x[1][0, 0] == y[0] for x, y in batches)
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_split(kind):
+    x, y = numbered(10)
+    x = tf.constant(x) if kind == "tensor" else x
+    train, valid = split_validation(({"a": x}, y, None), None, 0.3)
+    assert len(train[0]["a"]) == 7
+    np.testing.assert_array_equal(valid[0]["a"][:, 0], [7, 8, 9])
+    np.testing.assert_array_equal(valid[1], [7, 8, 9])
+    assert train[2] is None
+
+
+def test_given_validation_data_comes_before_the_split():
+    train, valid = split_validation((*numbered(10), None), numbered(4), 0.3)
+    assert len(train[0]) == 10
+    assert len(valid[0]) == 4
