@@ -1,0 +1,113 @@
+"""The networks that the benchmarks train, as plain Keras models and as bilevel ones."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+import bilevel_tf as bt
+
+RATE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An architecture without its layer classes.
+
+    Attributes:
+        title: What tables call it.
+        input_shape: Shape of one example.
+        body: Function of the inputs, the layer classes and the dropout rates.
+        rates: How many dropout rates there are.
+        width: Units of the hidden layers, n of the paper's estimate 2 + h/n.
+    """
+
+    title: str
+    input_shape: tuple
+    body: Callable
+    rates: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The layer classes that a network is made of."""
+
+    dense: type
+    conv: type
+    dropout: type
+
+
+PLAIN = Layers(keras.layers.Dense, keras.layers.Conv2D, keras.layers.Dropout)
+HYPER = Layers(bt.HyperDense, bt.HyperConv2D, bt.HyperDropout)
+
+
+def mlp(width=1200, inputs=784):
+    """784-1200-1200-1200-10 with ReLU; dropout before all but the last layer."""
+
+    def body(x, layers, rates):
+        for rate in rates:
+            x = layers.dropout(rate)(x)
+            x = layers.dense(width, activation="relu")(x)
+        return layers.dense(10)(x)
+
+    return Network(f"MLP 3×{width}", (inputs,), body, 3, width)
+
+
+def cnn(filters=(32, 64), side=28):
+    """Two 5×5 convolutions and two dense layers; dropout before each of the four."""
+    width = (side // 4) ** 2 * filters[-1]
+
+    def body(x, layers, rates):
+        for rate, units in zip(rates[:2], filters, strict=True):
+            x = layers.dropout(rate)(x)
+            x = layers.conv(units, 5, padding="same", activation="relu")(x)
+            x = keras.layers.MaxPooling2D(2)(x)
+        x = layers.dropout(rates[2])(keras.layers.Flatten()(x))
+        x = layers.dense(width, activation="relu")(x)
+        return layers.dense(10)(layers.dropout(rates[3])(x))
+
+    title = f"CNN {filters[0]}, {filters[1]}"
+    return Network(title, (side, side, 1), body, 4, width)
+
+
+FULL = {"mlp": mlp(), "cnn": cnn()}
+TINY = {"mlp": mlp(16, 12), "cnn": cnn((2, 3), 8)}
+
+
+def compiled_plain(network, jit=False):
+    """The plain Keras model with fixed dropout rates, compiled."""
+    inputs = keras.Input(network.input_shape)
+    outputs = network.body(inputs, PLAIN, [RATE] * network.rates)
+    model = keras.Model(inputs, outputs)
+    model.compile(**_training(jit))
+    return model
+
+
+def compiled_bilevel(network, method, jit=False, hyperparameters=None):
+    """The same network with tuned rates, compiled with a method.
+
+    Args:
+        network: A `Network`.
+        method: A method of the library.
+        jit: Whether steps are compiled by XLA.
+        hyperparameters: h; those beyond the rates act on nothing.
+    """
+    rates = [f"rate_{k}" for k in range(network.rates)]
+    scales = {name: bt.Uniform(0.0, 0.95, initial=RATE) for name in rates}
+    for k in range((hyperparameters or network.rates) - network.rates):
+        scales[f"idle_{k}"] = bt.Unconstrained(0.0)
+    space = bt.HyperparameterSpace(scales)
+    inputs = keras.Input(network.input_shape)
+    outputs = network.body(inputs, HYPER, [space[name] for name in rates])
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=space)
+    model.compile(method=method, **_training(jit))
+    return model
+
+
+def _training(jit):
+    return {
+        "optimizer": keras.optimizers.SGD(0.01, momentum=0.9),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "jit_compile": jit,
+    }

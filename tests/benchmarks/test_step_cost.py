@@ -1,0 +1,64 @@
+"""The step cost benchmark runs and reports every method; times are not asserted."""
+
+import re
+
+import pytest
+
+import bilevel_tf as bt
+from benchmarks import networks, step_cost
+
+
+def rows(lines):
+    """Cells of every table row by their first."""
+    cells = [
+        [c.strip() for c in line.split("|")[1:-1]] for line in lines if "|" in line
+    ]
+    return {row[0]: row[1:] for row in cells}
+
+
+def is_ratio(cell):
+    return re.fullmatch(r"\d+\.\d\d", cell) is not None
+
+
+def test_quick_report_has_all_rows(capsys):
+    options = step_cost.parse(["--quick", "--rounds", "1", "--sizes", "3", "5"])
+    lines = step_cost.report(networks.TINY, options)
+    assert "2 threads" in lines[0]
+    assert "/" not in lines[0]
+    for network in networks.TINY.values():
+        start = next(
+            i for i, t in enumerate(lines) if t.startswith(f"| {network.title} ")
+        )
+        table = rows(lines[start : start + 3 + len(step_cost.METHODS)])
+        assert "ms" in table[step_cost.PLAIN][0]
+        for name in step_cost.METHODS:
+            assert all(map(is_ratio, table[name][:3])), table[name]
+    sizes = rows(lines)
+    assert all(map(is_ratio, sizes["h = 3"] + sizes["h = 5"]))
+
+
+def test_whole_round_adds_a_share_of_the_outer_step():
+    times = {"inner": [1.0, 2.0], "outer": [10.0, 20.0]}
+    assert step_cost.whole_round(times) == [3.0, 6.0]
+
+
+def test_ratio_is_the_median_within_rounds():
+    assert step_cost.ratio([2.0, 9.0, 30.0], [1.0, 3.0, 10.0]) == "3.00"
+
+
+@pytest.mark.parametrize("key", networks.TINY)
+def test_plain_and_bilevel_networks_are_one_architecture(key):
+    plain = networks.compiled_plain(networks.TINY[key])
+    bilevel = networks.compiled_bilevel(networks.TINY[key], bt.DeltaSTN())
+    shapes = [w.shape for w in plain.trainable_weights]
+    assert shapes == [w.shape for w in bilevel.trainable_weights]
+
+
+def test_idle_hyperparameters_fill_the_space():
+    method = bt.DeltaSTN()
+    model = networks.compiled_bilevel(networks.TINY["mlp"], method, hyperparameters=7)
+    assert model.hyperparameters.size == 7
+
+
+def test_memory_grows():
+    assert step_cost.memory_growth(networks.mlp(256), "DeltaSTN()", jit=False) >= 0
