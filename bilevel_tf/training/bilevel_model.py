@@ -53,6 +53,9 @@ class BilevelModel(RespondingNetwork, keras.Model):
             )
         super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters
+        if not any(layer is hyperparameters for layer in self._layers):
+            # Older releases of Keras 3 track the layers of the graph alone.
+            self._layers.append(hyperparameters)
         self.method = None
         self.response_optimizer = None
         self.hyper_optimizer = None
