@@ -118,7 +118,9 @@ class BilevelModel(RespondingNetwork, keras.Model):
             hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
                 paper uses on images.
             response_optimizer: Of the responses. Defaults to a copy of `optimizer`,
-                as Alg. 1 has one learning rate for both.
+                as Alg. 1 has one learning rate for both. A callback that sets the
+                learning rate of `optimizer` leaves this one as it is; a
+                `LearningRateSchedule` serves both.
             method: How hyperparameters are tuned. Defaults to `DeltaSTN()`.
             **kwargs: The other arguments of `keras.Model.compile`.
 
