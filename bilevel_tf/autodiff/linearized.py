@@ -42,9 +42,7 @@ def linearized_gradients(
         tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
         tape.watch(sources)
-        with perturbation.scope(
-            linearized=True, tangents=tangents, peeled=peeled, **attributes
-        ):
+        with perturbation.scope(tangents=tangents, peeled=peeled, **attributes):
             outputs = model(x, training=True)
             added = model.added_losses()
         targets = [*keras.tree.flatten(outputs), *added]

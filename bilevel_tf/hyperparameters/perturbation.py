@@ -22,10 +22,9 @@ class Scope:
             examples share; `None` for the ordinary weights alone.
         values: Hyperparameter values by name, `[batch, *shape]` each; `None` for the
             current values.
-        linearized: Whether layers answer with the ordinary output carrying the
-            derivatives of the linearised network (see `layers.response`), instead of
-            the output at the response weights.
-        tangents: The `Tangents` along δ of a linearized pass.
+        tangents: `Tangents` along δ, where layers are to answer with the ordinary
+            output carrying the derivatives of the linearised network (see
+            `layers.hyper_layer`), instead of the output at the response weights.
         peeled: Layers that leave out their activation, to be linearised before it.
         penalties: Whether the model's losses have the weight penalties: training
             objectives do, outer ones don't.
@@ -34,11 +33,15 @@ class Scope:
 
     delta: tf.Tensor | None = None
     values: dict[str, tf.Tensor] | None = None
-    linearized: bool = False
     tangents: object | None = None
     peeled: frozenset = frozenset()
     penalties: bool = True
     losses: tuple | None = None
+
+    @property
+    def linearized(self):
+        """Whether the pass is one of the linearised network."""
+        return self.tangents is not None
 
 
 def current_scope():

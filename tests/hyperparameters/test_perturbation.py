@@ -21,7 +21,7 @@ def test_defaults_are_an_ordinary_pass():
         assert entered == perturbation.Scope(
             delta=None,
             values=None,
-            linearized=False,
+            tangents=None,
             peeled=frozenset(),
             penalties=True,
             losses=None,
@@ -29,7 +29,7 @@ def test_defaults_are_an_ordinary_pass():
 
 
 def test_innermost_is_in_force():
-    with perturbation.scope(linearized=True):
+    with perturbation.scope(tangents=object()):
         with perturbation.scope(penalties=False) as inner:
             assert perturbation.current_scope() is inner
             # An inner scope inherits nothing.
@@ -39,7 +39,7 @@ def test_innermost_is_in_force():
 
 
 def test_exception_leaves_the_scope():
-    with perturbation.scope(linearized=True) as outer:
+    with perturbation.scope(tangents=object()) as outer:
         with pytest.raises(KeyError, match="boom"), perturbation.scope():
             raise KeyError("boom")
         assert perturbation.current_scope() is outer
@@ -49,9 +49,9 @@ def test_exception_leaves_the_scope():
 def test_scope_is_immutable():
     with (
         perturbation.scope() as entered,
-        pytest.raises(dataclasses.FrozenInstanceError, match="linearized"),
+        pytest.raises(dataclasses.FrozenInstanceError, match="penalties"),
     ):
-        entered.linearized = True
+        entered.penalties = False
 
 
 def test_unknown_attribute():
@@ -65,7 +65,7 @@ def test_threads_do_not_share_scopes():
 
     def look():
         seen.append(perturbation.current_scope())
-        with perturbation.scope(linearized=True):
+        with perturbation.scope(tangents=object()):
             seen.append(perturbation.current_scope().linearized)
 
     with perturbation.scope(penalties=False) as ours:

@@ -163,7 +163,7 @@ def test_linearized_carries_the_response_as_tangent(name, response, float64):
     layer.activation = keras.activations.linear
     delta = tf.constant(delta)
     with Tangents(delta, delta) as tangents:
-        with perturbation.scope(delta=delta, linearized=True, tangents=tangents):
+        with perturbation.scope(delta=delta, tangents=tangents):
             outputs = layer(x)
         tangent = tangents.of(outputs)
     np.testing.assert_allclose(outputs, layer(x), rtol=1e-12, atol=1e-14)
@@ -439,7 +439,7 @@ def test_sparse_inputs_respond(float64):
     for linearized in (False, True):
         with (
             Tangents(delta, delta) as tangents,
-            perturbation.scope(delta=delta, linearized=linearized, tangents=tangents),
+            perturbation.scope(delta=delta, tangents=tangents if linearized else None),
         ):
             expected, ours = layer(x), layer(tf.sparse.from_dense(x))
         np.testing.assert_allclose(ours, expected, rtol=1e-12)
