@@ -1,5 +1,7 @@
 """The accumulator around the tape against the tape around the accumulator."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -105,29 +107,28 @@ def direct_gradients(model, x, y, delta, values, logits_of):
             losses = [*moved[len(flat) :], *model.penalties()]
         with perturbation.scope(losses=tuple(losses)):
             loss = model.compute_loss(x, y, predictions)
-    return loss, tape.gradient(loss, variables)
+    return loss, tape.gradient(loss, [*variables, delta])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_equals_tape_around_accumulator(name, float64):
+    """With respect to every response weight, and to δ, whose gradient is λ's."""
     model, x, y = make(NETWORKS[name])
     space = model.hyperparameters
     delta = space.sample(7)
     values = space.constrain(delta + space.unconstrained)
+    sources = [*model.response_variables, types.SimpleNamespace(value=delta, path="δ")]
     loss, _, gradients = linearized_gradients(
-        model, x, y, None, model.response_variables, lambda t: t,
-        delta=delta, values=values,
-    )  # fmt: skip
+        model, x, y, None, sources, lambda t: t, delta=delta, values=values
+    )
     _, peeled = model.output_heads()
     expected_loss, expected = direct_gradients(model, x, y, delta, values, peeled)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
-    assert len(gradients) == len(expected) > 0
-    for variable, ours, theirs in zip(
-        model.response_variables, gradients, expected, strict=True
-    ):
+    for source, ours, theirs in zip(sources, gradients, expected, strict=True):
         np.testing.assert_allclose(
-            ours, theirs, rtol=1e-9, atol=1e-13, err_msg=variable.path
+            ours, theirs, rtol=1e-9, atol=1e-13, err_msg=source.path
         )
+    assert np.all(np.abs(gradients[-1]) > 1e-9)
 
 
 @pytest.mark.parametrize("name", ["dense", "conv", "two_outputs"])
