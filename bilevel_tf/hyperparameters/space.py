@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.hyperparameters.scales import Scale
+from bilevel_tf.hyperparameters.scales import Integer, Scale
 
 tfd = tfp.distributions
 
@@ -144,7 +144,9 @@ class HyperparameterSpace(keras.layers.Layer):
 
     def values(self):
         """Current values by name: floats, ints, or arrays where vector-valued."""
-        dtypes = {n: int if _is_integer(s) else float for n, s in self.scales.items()}
+        dtypes = {
+            n: int if isinstance(s, Integer) else float for n, s in self.scales.items()
+        }
         return _to_python(self.current(), dtypes)
 
     def assign(self, values):
@@ -244,10 +246,6 @@ def _collect(hyperparameters, named):
             "HyperparameterSpace(dropout=bilevel_tf.Uniform(0.0, 0.95, initial=0.1))"
         )
     return scales
-
-
-def _is_integer(scale):
-    return type(scale).__name__ == "Integer"
 
 
 def _to_python(tensors, dtypes):

@@ -59,11 +59,7 @@ class HyperLayer:
         if scope.linearized:
             return self._linearized(inputs, scope, delta)
         if delta.shape[0] == 1:
-            kernel = self.kernel + self.response.shift(KERNEL, delta)
-            bias = self.bias
-            if self.use_bias:
-                bias = bias + self.response.shift(BIAS, delta)
-            return self._affine(inputs, kernel, bias)
+            return self._affine(inputs, *self.response_kernel_and_bias(delta))
         outputs = self._affine(inputs, self.kernel, self.bias)
         return outputs + self.response.output_term(self, inputs, delta)
 
