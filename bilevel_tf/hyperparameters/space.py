@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bilevel_tf.hyperparameters import draws
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.scales import Integer, Scale
 
@@ -178,9 +179,7 @@ class HyperparameterSpace(keras.layers.Layer):
 
     def sample(self, batch_size):
         """Draw ε ~ N(0, σ²), `[batch_size, h]`, differentiable in σ."""
-        noise = keras.random.normal(
-            (batch_size, self.size), dtype=self.dtype, seed=self.seed_generator
-        )
+        noise = draws.normal((batch_size, self.size), self.dtype, self.seed_generator)
         return noise * self.perturbation_scale()
 
     def complexity(self):

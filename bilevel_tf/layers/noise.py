@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tangents import linear_map
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters import draws, perturbation
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.layers.hyper_layer import references
 
@@ -87,7 +87,7 @@ class HyperDropout(_TunedNoise, keras.layers.Dropout):
         if self.noise_shape is not None:
             sizes = enumerate(self.noise_shape)
             shape = [shape[i] if size is None else size for i, size in sizes]
-        draw = keras.random.uniform(shape, dtype=rate.dtype, seed=self.seed_generator)
+        draw = draws.uniform(shape, rate.dtype, self.seed_generator)
         kept = tf.cast(draw >= rate, inputs.dtype)
         scale = tf.cast(tf.math.divide_no_nan(1.0, 1.0 - rate), inputs.dtype)
         mask = kept * scale
@@ -128,7 +128,7 @@ class HyperGaussianNoise(_TunedNoise, keras.layers.GaussianNoise):
             return inputs
         stddev = self._strength(self.stddev, inputs)
         shape = tf.shape(inputs)
-        noise = keras.random.normal(shape, dtype=stddev.dtype, seed=self.seed_generator)
+        noise = draws.normal(shape, stddev.dtype, self.seed_generator)
         return inputs + tf.cast(stddev * noise, inputs.dtype)
 
     def get_config(self):
