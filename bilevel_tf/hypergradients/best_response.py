@@ -57,7 +57,15 @@ class BestResponse(Method):
         if self.linearized:
             model.check_outputs_linearize()
         for layer in model.hyper_layers:
-            layer.attach_response(self.response_class, model.hyperparameters.size)
+            layer.attach_response(
+                self.response_class,
+                model.hyperparameters.size,
+                **self.response_arguments(),
+            )
+
+    def response_arguments(self):
+        """Arguments of a new response, beside its size."""
+        return {}
 
     def prediction_delta(self, space):
         """`None` when centered: Δw = 0 at the current λ. Else λ itself."""

@@ -22,6 +22,10 @@ class STN(BestResponse):
 
     centered = False
 
+    def response_arguments(self):
+        """As published: the response kernel starts at random."""
+        return {"initializer": "random"}
+
     def inner_step(self, model, x, y, sample_weight):
         """φ ← φ − α₁ ∇L_T(λ + ε, r_φ(λ + ε))."""
         return self.update_jointly(model, x, y, sample_weight)

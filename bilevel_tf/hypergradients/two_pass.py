@@ -13,14 +13,30 @@ class TwoPass(BestResponse):
             the perturbation then regularises w₀ as well. Defaults to `False`, Alg. 1.
         response_share: Share of each batch, from its start, that trains the response
             when there are two passes; in (0, 1]. Defaults to 1, Alg. 1.
+        response_initializer: Where response kernels start: "kernel", at the layer's
+            own, or "random", the paper's. Defaults to "kernel", because a random
+            direction takes many epochs to turn into the one that is needed; the
+            README has the comparison.
         **kwargs: See `BestResponse`.
 
     Raises:
-        ValueError: If `response_share` is out of range, or below 1 with a shared pass.
+        ValueError: If `response_share` is out of range, or below 1 with a shared
+            pass, or `response_initializer` is unknown.
     """
 
-    def __init__(self, shared_pass=False, response_share=1.0, **kwargs):
+    def __init__(
+        self,
+        shared_pass=False,
+        response_share=1.0,
+        response_initializer="kernel",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if response_initializer not in ("kernel", "random"):
+            raise ValueError(
+                '`response_initializer` must be "kernel" or "random". '
+                f"Received: response_initializer={response_initializer!r}"
+            )
         if not 0 < response_share <= 1:
             raise ValueError(
                 "`response_share` must be above 0 and at most 1. "
@@ -33,6 +49,11 @@ class TwoPass(BestResponse):
             )
         self.shared_pass = bool(shared_pass)
         self.response_share = float(response_share)
+        self.response_initializer = response_initializer
+
+    def response_arguments(self):
+        """Where the response kernels start."""
+        return {"initializer": self.response_initializer}
 
     def inner_step(self, model, x, y, sample_weight):
         """w₀ on the batch at λ, then Θ on fresh noise with the updated w₀ (Alg. 1)."""
@@ -74,4 +95,5 @@ class TwoPass(BestResponse):
             **super().get_config(),
             "shared_pass": self.shared_pass,
             "response_share": self.response_share,
+            "response_initializer": self.response_initializer,
         }

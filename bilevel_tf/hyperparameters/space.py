@@ -144,11 +144,16 @@ class HyperparameterSpace(keras.layers.Layer):
         return self.constrain(tf.convert_to_tensor(self.unconstrained))
 
     def values(self):
-        """Current values by name: floats, ints, or arrays where vector-valued."""
+        """Current values by name: floats, ints, or arrays where vector-valued.
+
+        They are computed in double precision, in which a value next to an end of its
+        range is not yet that end, and `assign` takes it back.
+        """
         dtypes = {
             n: int if isinstance(s, Integer) else float for n, s in self.scales.items()
         }
-        return _to_python(self.current(), dtypes)
+        unconstrained = tf.cast(self.unconstrained, tf.float64)
+        return _to_python(self.constrain(unconstrained), dtypes)
 
     def assign(self, values):
         """Set hyperparameters, given by name on their constrained scales.

@@ -19,10 +19,15 @@ class HyperLayer:
 
     response = None
 
-    def attach_response(self, response_class, size):
+    def attach_response(self, response_class, size, **arguments):
         """Give the layer a response to `size` unconstrained hyperparameters.
 
         A response of this class and size that is already there is kept.
+
+        Args:
+            response_class: Subclass of `Response`.
+            size: h.
+            **arguments: Other arguments of the class, such as how it starts.
 
         Raises:
             ValueError: If the layer has LoRA or quantisation enabled.
@@ -38,7 +43,9 @@ class HyperLayer:
         self._tracker.unlock()
         # An attribute set anew leaves the old response's weights with the layer.
         self._tracker.untrack(self.response)
-        self.response = response_class(size, name="response", dtype=self.dtype_policy)
+        self.response = response_class(
+            size, name="response", dtype=self.dtype_policy, **arguments
+        )
         self._tracker.lock()
         self.response.build_for(self)
 

@@ -8,6 +8,7 @@ it gives what a pass needs, the change of the layer's output, and inner products
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 KERNEL, BIAS = "kernel", "bias"
@@ -67,16 +68,29 @@ class StructuredResponse(Response):
     """Rank-one structure per unit, Eq. 3.14 of the Δ-STN paper.
 
     With response kernel R, response bias b_R, and factors U, V of shape `[h, units]`:
-    ΔW = (δU) ⊙ R on every unit's column, Δb = (δV) ⊙ b_R. R starts like the kernel,
-    b_R uniformly in ±1/√fan_in, and U and V at zero, so that a new response is none.
+    ΔW = (δU) ⊙ R on every unit's column, Δb = (δV) ⊙ b_R. b_R starts uniformly in
+    ±1/√fan_in, and U and V at zero, so that a new response is none.
+
+    While U is zero only the component of a unit's response along its column of R is
+    learned. So R had better start in a likely direction: along the kernel, where a
+    response rescales the unit's weights.
+
+    Args:
+        size: h, the number of unconstrained hyperparameters.
+        initializer: "kernel", R starts as a copy of the layer's kernel, or "random",
+            as another draw of the kernel's initializer, as in the paper. Where that
+            gives zeros, from which nothing is learned, R starts Glorot uniform.
     """
+
+    def __init__(self, size, initializer="kernel", **kwargs):
+        super().__init__(size, **kwargs)
+        self.initializer = initializer
 
     def build_for(self, layer):
         kernel, units = layer.kernel, layer.kernel.shape[-1]
         bound = 1.0 / math.sqrt(max(1, math.prod(kernel.shape[:-1])))
-        self.kernel = self._add(
-            "kernel", kernel.shape, _reseeded(layer.kernel_initializer), layer.dtype
-        )
+        self.kernel = self._add("kernel", kernel.shape, "zeros", layer.dtype)
+        self.kernel.assign(self._direction(layer))
         self.kernel_factor = self._add(
             "kernel_factor", (self.size, units), "zeros", layer.dtype
         )
@@ -87,6 +101,16 @@ class StructuredResponse(Response):
                 "bias_factor", (self.size, units), "zeros", layer.dtype
             )
         self.built = True
+
+    def _direction(self, layer):
+        """Where R starts."""
+        start = layer.kernel
+        if self.initializer == "random":
+            draw = _reseeded(layer.kernel_initializer)
+            start = draw(layer.kernel.shape, dtype=layer.kernel.dtype)
+        if not np.any(keras.ops.convert_to_numpy(start)):
+            start = keras.initializers.GlorotUniform()(start.shape, dtype=start.dtype)
+        return start
 
     def output_term(self, layer, inputs, delta):
         rank = inputs.shape.rank

@@ -58,6 +58,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             self._layers.append(hyperparameters)
         self.method = None
         self.response_optimizer = None
+        self.response_follows = False
         self.hyper_optimizer = None
         self.progress = rounds.Progress()
         self.outer = None
@@ -117,10 +118,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
             optimizer: Of the weights, as in Keras. Defaults to "sgd".
             hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
                 paper uses on images.
-            response_optimizer: Of the responses. Defaults to a copy of `optimizer`,
-                as Alg. 1 has one learning rate for both. A callback that sets the
-                learning rate of `optimizer` leaves this one as it is; a
-                `LearningRateSchedule` serves both.
+            response_optimizer: Of the responses. Defaults to a copy of `optimizer`
+                that follows its learning rate, as Alg. 1 has one for both.
             method: How hyperparameters are tuned. Defaults to `DeltaSTN()`.
             **kwargs: The other arguments of `keras.Model.compile`.
 
@@ -136,6 +135,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer)
+        self.response_follows = response_optimizer is None
         self.response_optimizer.build(self.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
@@ -151,10 +151,11 @@ class BilevelModel(RespondingNetwork, keras.Model):
         if not config:
             return config
         serialize = keras.saving.serialize_keras_object
+        response = None if self.response_follows else serialize(self.response_optimizer)
         return {
             **config,
             "hyper_optimizer": serialize(self.hyper_optimizer),
-            "response_optimizer": serialize(self.response_optimizer),
+            "response_optimizer": response,
             "method": serialize(self.method),
         }
 
@@ -282,6 +283,9 @@ class BilevelModel(RespondingNetwork, keras.Model):
             **super().get_config(),
             "hyperparameters": serialize(self.hyperparameters),
             "method": self.method and serialize(self.method),
+            "frozen_responses": [
+                layer.name for layer in self.response_layers if not layer.trainable
+            ],
         }
 
     @classmethod
@@ -290,10 +294,12 @@ class BilevelModel(RespondingNetwork, keras.Model):
         config, deserialize = dict(config), keras.saving.deserialize_keras_object
         space = deserialize(config.pop("hyperparameters"))
         method = deserialize(config.pop("method", None))
+        frozen = config.pop("frozen_responses", [])
         inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, hyperparameters=space, name=name)
         if method is not None:
             model._respond_by(method)
+            model.restore_responses(frozen, method.response_class)
         return model
 
 

@@ -8,12 +8,33 @@ from bilevel_tf.training import rounds
 
 
 class FitCallback(keras.callbacks.Callback):
-    """Counts epochs, and stops a fit that has become NaN at its last good state."""
+    """Counts epochs, keeps learning rates together, and guards against NaN.
+
+    A fit that has become NaN is stopped at its last good state.
+    """
+
+    _rate = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._kept = [(v, np.asarray(v.value)) for v in self._variables()]
         self._progress = dict(vars(self.model.progress))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._follow_learning_rate()
+
+    def _follow_learning_rate(self):
+        """Where callbacks move the learning rate of the weights, move the response's.
+
+        A `LearningRateSchedule` needs no help: both optimizers have it.
+        """
+        model = self.model
+        if not model.response_follows or not _has_settable_rate(model.optimizer):
+            return
+        rate = float(model.optimizer.learning_rate)
+        if rate != self._rate:
+            self._rate = rate
+            model.response_optimizer.learning_rate = rate
 
     def on_train_batch_end(self, batch, logs=None):
         watched = {"loss", *rounds.log_names(self.model.hyperparameters)}
@@ -55,3 +76,9 @@ class FitCallback(keras.callbacks.Callback):
 def _is_finite(variable):
     value = tf.convert_to_tensor(variable.value)
     return not value.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(value)))
+
+
+def _has_settable_rate(optimizer):
+    # Keras wraps optimizers of mixed precision, and shows a schedule as its value.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return isinstance(optimizer._learning_rate, keras.Variable)

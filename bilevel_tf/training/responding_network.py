@@ -23,6 +23,18 @@ class RespondingNetwork:
         return [la for la in layers if isinstance(la, HyperLayer) and la.trainable]
 
     @property
+    def response_layers(self):
+        """All layers that have a response, those that were frozen later as well."""
+        layers = self._flatten_layers(include_self=False)
+        return [la for la in layers if isinstance(la, HyperLayer) and la.response]
+
+    def restore_responses(self, names, response_class):
+        """Give layers that were frozen after they had responded their responses."""
+        for layer in self._flatten_layers(include_self=False):
+            if layer.name in names and isinstance(layer, HyperLayer):
+                layer.attach_response(response_class, self.hyperparameters.size)
+
+    @property
     def response_variables(self):
         """The weights of all responses."""
         responses = [la.response for la in self.hyper_layers if la.response]

@@ -29,6 +29,9 @@ class FullDeltaSTN(bt.DeltaSTN):
 
     response_class = FullResponse
 
+    def response_arguments(self):
+        return {}
+
 
 class Ridge:
     """A problem, its model and its closed forms.

@@ -416,3 +416,11 @@ def test_assign_refuses_and_changes_nothing(values, message):
     with pytest.raises(ValueError, match=message):
         space.assign({"decay": 1e-3, **values})
     np.testing.assert_array_equal(space.unconstrained, before)
+
+
+@pytest.mark.parametrize("raw", [-30.0, 30.0])
+def test_values_next_to_an_end_can_be_assigned_back(raw):
+    hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 0.95, initial=0.1))
+    hp.unconstrained.assign([raw])
+    hp.assign(hp.values())
+    np.testing.assert_allclose(hp.unconstrained, [raw], rtol=1e-2)

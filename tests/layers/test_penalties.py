@@ -267,3 +267,18 @@ def test_gradient_reaches_weights_and_response(response_class, float64):
         np.testing.assert_allclose(
             np.sum(gradient * 2 * step), difference, rtol=1e-6, err_msg=variable.path
         )
+
+
+class Doubled(keras.regularizers.L2):
+    """A subclass that computes something else."""
+
+    def __call__(self, x):
+        return 2.0 * super().__call__(x)
+
+
+def test_subclass_of_a_known_regularizer_is_called():
+    layer = bt.HyperDense(2, kernel_regularizer=Doubled(0.5))
+    layer.build((None, 3))
+    layer.attach_response(StructuredResponse, 1)
+    at_zero = layer.penalty(tf.zeros((1, 1)))
+    np.testing.assert_allclose(at_zero, [float(Doubled(0.5)(layer.kernel))], rtol=1e-6)

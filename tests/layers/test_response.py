@@ -287,6 +287,21 @@ def test_new_structured_response_changes_nothing(name, rows):
     np.testing.assert_array_equal(perturbed, layer(x))
 
 
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_response_kernel_starts_at_the_kernel(name):
+    layer, _ = fresh(name)
+    np.testing.assert_array_equal(layer.response.kernel, layer.kernel)
+
+
+@pytest.mark.parametrize("initializer", ["kernel", "random"])
+def test_response_kernel_never_starts_at_zero(initializer):
+    layer = bt.HyperDense(4, kernel_initializer="zeros")
+    layer.build((None, 6))
+    layer.attach_response(StructuredResponse, SIZE, initializer=initializer)
+    assert np.min(np.abs(layer.response.kernel)) > 0
+    assert np.max(np.abs(layer.response.kernel)) <= np.sqrt(6 / (6 + 4))
+
+
 def initial_weights(shape, dtype=None):
     return keras.random.normal(shape, dtype=dtype)
 
@@ -309,7 +324,7 @@ def test_response_kernel_is_another_draw(layer_class, initializer):
     size |= {} if layer_class is bt.HyperDense else {"kernel_size": 3}
     layer = layer_class(**size, kernel_initializer=initializer)
     layer.build(shape)
-    layer.attach_response(StructuredResponse, SIZE)
+    layer.attach_response(StructuredResponse, SIZE, initializer="random")
     kernel, response = layer.kernel.numpy(), layer.response.kernel.numpy()
     assert response.shape == kernel.shape
     # Uncorrelated, within six standard errors, and of one spread.

@@ -182,6 +182,7 @@ BAD_OPTIONS = [
     ("DeltaSTN", "entropy_weight", float("nan")),
     ("DeltaSTN", "response_share", 0),
     ("DeltaSTN", "response_share", 1.5),
+    ("CenteredSTN", "response_initializer", "zeros"),
     ("Hypernetwork", "max_weights", 0),
     ("Hypernetwork", "max_weights", "many"),
 ]

@@ -582,6 +582,21 @@ def test_learning_rate_scheduler():
     history = fit(model, 2, callbacks=[schedule]).history
     assert history["learning_rate"] == pytest.approx([0.1, 0.05])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
+    # An optimizer that was given keeps its own rate; the default follows.
+    assert float(model.response_optimizer.learning_rate) == pytest.approx(0.02)
+    model = classifier(response_optimizer=None)
+    fit(model, 2, callbacks=[schedule])
+    assert float(model.response_optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_learning_rate_schedule_serves_weights_and_response():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9)
+    model = classifier(
+        optimizer=keras.optimizers.SGD(schedule), response_optimizer=None
+    )
+    fit(model, 1)
+    rates = [model.optimizer.learning_rate, model.response_optimizer.learning_rate]
+    assert float(rates[0]) == float(rates[1]) < 0.1
 
 
 def test_single_callback_and_callback_list():

@@ -94,6 +94,24 @@ def test_loaded_model_predicts_the_same(method, compile, tmp_path):
     assert np.max(np.abs(at)) > 1e-6
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_layer_frozen_after_it_responded_keeps_its_response(compile, tmp_path):
+    model = fit(classifier(bt.STN(train_steps=2)), 2)
+    model.hyper_layers[0].trainable = False
+    loaded = reloaded(model, tmp_path, compile=compile)
+    x = data(5, seed=2)[0]
+    np.testing.assert_array_equal(model.predict(x), loaded.predict(x))
+    assert len(loaded.response_layers) == 2
+    assert len(loaded.hyper_layers) == 1
+
+
+def test_a_response_optimizer_that_follows_does_so_after_loading(tmp_path):
+    model = classifier(response_optimizer=None)
+    loaded = reloaded(model, tmp_path)
+    assert loaded.response_follows
+    assert not reloaded(classifier(), tmp_path).response_follows
+
+
 def test_model_that_was_never_compiled_round_trips(tmp_path):
     hp = space()
     model = bt.BilevelModel(*network(hp), hyperparameters=hp, name="bare")
@@ -109,7 +127,7 @@ def test_model_that_was_never_compiled_round_trips(tmp_path):
 def test_compiled_arguments_survive(tmp_path):
     method = bt.DeltaSTN(
         train_steps=3, valid_steps=2, entropy_weight=0.5, warmup_epochs=1,
-        response_share=0.5,
+        response_share=0.5, response_initializer="random",
     )  # fmt: skip
     model = classifier(method, metrics=["accuracy"])
     loaded = reloaded(model, tmp_path)
