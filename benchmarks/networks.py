@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.hyperparameters import draws
 
 RATE = 0.05
 
@@ -38,7 +40,22 @@ class Layers:
     dropout: type
 
 
+class NamedDropout(keras.layers.Dropout):
+    """Keras's dropout on the random numbers of this library.
+
+    Under XLA on the CPU Keras's own takes longer than the rest of its network; against
+    this one a ratio says what the response costs.
+    """
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        draw = draws.uniform(tf.shape(inputs), inputs.dtype, self.seed_generator)
+        return inputs * tf.cast(draw >= self.rate, inputs.dtype) / (1.0 - self.rate)
+
+
 PLAIN = Layers(keras.layers.Dense, keras.layers.Conv2D, keras.layers.Dropout)
+NAMED = Layers(keras.layers.Dense, keras.layers.Conv2D, NamedDropout)
 HYPER = Layers(bt.HyperDense, bt.HyperConv2D, bt.HyperDropout)
 
 
@@ -75,10 +92,10 @@ FULL = {"mlp": mlp(), "cnn": cnn()}
 TINY = {"mlp": mlp(16, 12), "cnn": cnn((2, 3), 8)}
 
 
-def compiled_plain(network, jit=False):
+def compiled_plain(network, jit=False, layers=PLAIN):
     """The plain Keras model with fixed dropout rates, compiled."""
     inputs = keras.Input(network.input_shape)
-    outputs = network.body(inputs, PLAIN, [RATE] * network.rates)
+    outputs = network.body(inputs, layers, [RATE] * network.rates)
     model = keras.Model(inputs, outputs)
     model.compile(**_training(jit))
     return model

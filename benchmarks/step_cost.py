@@ -36,6 +36,7 @@ METHODS = {
     "STN()": bt.STN,
 }
 PLAIN = "plain Keras"
+NAMED = "plain Keras, dropout on our random numbers"
 # Processor time is what to go by on a machine that is busy with other work.
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 TRAIN_STEPS, VALID_STEPS = 5, 1
@@ -111,7 +112,10 @@ def machine(options):
 
 def method_table(key, network, options, peaks):
     """Every method on one network: ratios to plain Keras, and memory."""
-    steps = {PLAIN: plain_steps(network, options.jit)}
+    steps = {
+        PLAIN: plain_steps(network, options.jit),
+        NAMED: plain_steps(network, options.jit, networks.NAMED),
+    }
     for name, method in METHODS.items():
         model = networks.compiled_bilevel(network, make(method), options.jit)
         steps[name] = bilevel_steps(model, network)
@@ -123,6 +127,8 @@ def method_table(key, network, options, peaks):
         "| --- | --- | --- | --- | --- |",
         f"| {PLAIN} | {milliseconds(plain['inner'])} | – "
         f"| {milliseconds(plain['predict'])} | {megabytes(peaks, key, PLAIN)} |",
+        f"| {NAMED} | {ratio(times[NAMED]['inner'], plain['inner'])} | – "
+        f"| {ratio(times[NAMED]['predict'], plain['predict'])} | – |",
     ]
     for name in METHODS:
         own = times[name]
@@ -188,9 +194,9 @@ def make(method):
     return method(train_steps=TRAIN_STEPS, valid_steps=VALID_STEPS)
 
 
-def plain_steps(network, jit):
+def plain_steps(network, jit, layers=networks.PLAIN):
     """Step functions of the plain model, as Keras's trainer makes them."""
-    model = networks.compiled_plain(network, jit)
+    model = networks.compiled_plain(network, jit, layers)
     return {
         "inner": on_batch(model, model.train_step, network),
         "predict": prediction(model, network),

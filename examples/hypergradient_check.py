@@ -22,6 +22,9 @@ from bilevel_tf.hyperparameters import perturbation
 
 METHODS = {
     "Δ-STN": lambda: bt.DeltaSTN(entropy_weight=0.0),
+    "Δ-STN, random start": lambda: bt.DeltaSTN(
+        entropy_weight=0.0, response_initializer="random"
+    ),
     "Δ-STN, shared pass": lambda: bt.DeltaSTN(entropy_weight=0.0, shared_pass=True),
     "centered STN": lambda: bt.CenteredSTN(entropy_weight=0.0),
     "STN": lambda: bt.STN(entropy_weight=0.0),

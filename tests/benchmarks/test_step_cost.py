@@ -29,7 +29,7 @@ def test_quick_report_has_all_rows(capsys):
         start = next(
             i for i, t in enumerate(lines) if t.startswith(f"| {network.title} ")
         )
-        table = rows(lines[start : start + 3 + len(step_cost.METHODS)])
+        table = rows(lines[start : start + 4 + len(step_cost.METHODS)])
         assert "ms" in table[step_cost.PLAIN][0]
         for name in step_cost.METHODS:
             assert all(map(is_ratio, table[name][:3])), table[name]
