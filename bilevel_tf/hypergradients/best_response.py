@@ -105,9 +105,10 @@ class BestResponse(Method):
             "values": tf.nest.map_structure(tf.stop_gradient, values),
         }
         if self.linearized:
-            return linearized_gradients(
+            loss, predictions, gradients = linearized_gradients(
                 model, x, y, sample_weight, variables, scale_loss, **attributes
             )
+            return loss, predictions, all_at_once(gradients)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v.value for v in variables])
             with perturbation.scope(**attributes):
@@ -117,7 +118,7 @@ class BestResponse(Method):
                 )
             scaled = scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
-        return loss, predictions, gradients
+        return loss, predictions, all_at_once(gradients)
 
     def update_jointly(self, model, x, y, sample_weight):
         """Weights and response on the same perturbed pass."""
@@ -153,11 +154,21 @@ class BestResponse(Method):
             objective = loss + self.entropy_weight * complexity
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
-        model.hyper_optimizer.apply(gradients, variables)
+        model.hyper_optimizer.apply(all_at_once(gradients), variables)
         return objective
 
     def get_config(self):
         return {**super().get_config(), "entropy_weight": self.entropy_weight}
+
+
+def all_at_once(gradients):
+    """The gradients, none of which is there before all of them are.
+
+    A variable must not be updated while the gradient of another is still computed from
+    it. TensorFlow orders this, but with static shapes its graph optimizers drop an
+    order that they had found to be implied by a shape which they then fold away.
+    """
+    return tf.tuple(gradients)
 
 
 def batch_size(x):

@@ -18,7 +18,7 @@ def test_runs_every_method(tmp_path, monkeypatch):
     arguments = ["--epochs=2", "--warmup-epochs=1", "--width=16", "--verbose=0"]
     arguments += [f"--output={tmp_path}", f"--saved-model={tmp_path / 'saved'}"]
     records = mnist.main(arguments)
-    assert len(records) == 6
+    assert len(records) == 7
     for name, record in records.items():
         assert np.isfinite(record["val_loss"]).all()
         moved = "dropout_1" in record and record["dropout_1"][-1] != 0.05

@@ -255,24 +255,10 @@ def test_outer_steps_fall_after_every_round(valid_steps):
     assert model.progress.outer_steps == 4 * valid_steps
 
 
-@pytest.fixture
-def no_graph_optimizer():
-    """With it TensorFlow 2.21 is not repeatable on batches of static size.
-
-    On a busy CPU about one run in thirty differs from the others from the fifth to
-    seventh digit on; batches of unknown size and calls without it do not.
-    """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-
-
 @pytest.mark.parametrize(
     ("per_execution", "train_steps"), [(2, 4), (4, 4), (3, 4), (5, 4), (6, 2), (50, 3)]
 )
-def test_steps_per_execution_changes_nothing(
-    per_execution, train_steps, float64, no_graph_optimizer
-):
+def test_steps_per_execution_changes_nothing(per_execution, train_steps, float64):
     """An epoch has 7 batches, so that both may straddle its end."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     models = []
