@@ -56,12 +56,13 @@ class BestResponse(Method):
         model.check_penalties_respond()
         if self.linearized:
             model.check_outputs_linearize()
-        for layer in model.hyper_layers:
-            layer.attach_response(
-                self.response_class,
-                model.hyperparameters.size,
-                **self.response_arguments(),
-            )
+        self.attach_responses(model.hyper_layers, model.hyperparameters.size)
+
+    def attach_responses(self, layers, size):
+        """Give hyper-layers responses to `size` unconstrained hyperparameters."""
+        arguments = self.response_arguments()
+        for layer in layers:
+            layer.attach_response(self.response_class, size, **arguments)
 
     def response_arguments(self):
         """Arguments of a new response, beside its size."""
@@ -108,16 +109,17 @@ class BestResponse(Method):
             loss, predictions, gradients = linearized_gradients(
                 model, x, y, sample_weight, variables, scale_loss, **attributes
             )
-            return loss, predictions, all_at_once(gradients)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([v.value for v in variables])
-            with perturbation.scope(**attributes):
-                predictions = model(x, training=True)
-                loss = model.compute_loss(
-                    x, y, predictions, sample_weight, training=True
-                )
-            scaled = scale_loss(loss)
-        gradients = tape.gradient(scaled, [v.value for v in variables])
+        else:
+            sources = [v.value for v in variables]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(sources)
+                with perturbation.scope(**attributes):
+                    predictions = model(x, training=True)
+                    loss = model.compute_loss(
+                        x, y, predictions, sample_weight, training=True
+                    )
+                scaled = scale_loss(loss)
+            gradients = tape.gradient(scaled, sources)
         return loss, predictions, all_at_once(gradients)
 
     def update_jointly(self, model, x, y, sample_weight):

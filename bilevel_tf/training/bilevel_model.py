@@ -299,7 +299,10 @@ class BilevelModel(RespondingNetwork, keras.Model):
         model = cls(inputs, outputs, hyperparameters=space, name=name)
         if method is not None:
             model._respond_by(method)
-            model.restore_responses(frozen, method.response_class)
+        if frozen:
+            layers = model._flatten_layers(include_self=False)
+            layers = [layer for layer in layers if layer.name in frozen]
+            method.attach_responses(layers, space.size)
         return model
 
 

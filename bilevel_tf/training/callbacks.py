@@ -21,13 +21,7 @@ class FitCallback(keras.callbacks.Callback):
         self._progress = dict(vars(self.model.progress))
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._follow_learning_rate()
-
-    def _follow_learning_rate(self):
-        """Where callbacks move the learning rate of the weights, move the response's.
-
-        A `LearningRateSchedule` needs no help: both optimizers have it.
-        """
+        # Other callbacks may have set the rate; a schedule is in both optimizers.
         model = self.model
         if not model.response_follows or not _has_settable_rate(model.optimizer):
             return

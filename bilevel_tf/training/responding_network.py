@@ -28,17 +28,11 @@ class RespondingNetwork:
         layers = self._flatten_layers(include_self=False)
         return [la for la in layers if isinstance(la, HyperLayer) and la.response]
 
-    def restore_responses(self, names, response_class):
-        """Give layers that were frozen after they had responded their responses."""
-        for layer in self._flatten_layers(include_self=False):
-            if layer.name in names and isinstance(layer, HyperLayer):
-                layer.attach_response(response_class, self.hyperparameters.size)
-
     @property
     def response_variables(self):
-        """The weights of all responses."""
-        responses = [la.response for la in self.hyper_layers if la.response]
-        return [v for response in responses for v in response.variables]
+        """The weights of all responses that are trained."""
+        trained = [la.response for la in self.response_layers if la.trainable]
+        return [v for response in trained for v in response.variables]
 
     def check_penalties_respond(self):
         """Raise where a tuned penalty is on a layer that cannot respond."""
