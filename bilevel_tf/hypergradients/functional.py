@@ -1,0 +1,99 @@
+"""Hypergradients of plain functions, without a Keras model."""
+
+import inspect
+
+import tensorflow as tf
+
+from bilevel_tf.hypergradients.differentiating import Differentiating
+from bilevel_tf.hypergradients.problem import Problem
+
+
+def hypergradient(
+    inner_loss, outer_loss, weights, hyperparameters, method, optimizer=None
+):
+    """dQ/dλ of plain functions, by any of the methods that differentiate training.
+
+    Works eagerly and inside `tf.function`, with and without XLA.
+
+    Args:
+        inner_loss: L, what trains the weights: a function of weights and
+            hyperparameters, structured as given here, that returns a scalar, or one
+            loss per example, whose mean is taken. With a third argument it gets the
+            number of the step, an int32 scalar, by which it can choose its batch.
+        outer_loss: Q, what hyperparameters are judged by: a function of both that
+            returns a scalar.
+        weights: Structure (list, dict, …) of tensors or variables: where an implicit
+            method differentiates, and where a trajectory starts. A function of the
+            hyperparameters that returns one makes the start of a trajectory depend on
+            them.
+        hyperparameters: Structure of tensors or variables.
+        method: A method object, such as `bilevel_tf.Neumann(20)`.
+        optimizer: A Keras optimizer, for methods that follow its steps. It is left
+            as it is: steps are taken on copies of the weights, from fresh slots.
+
+    Returns:
+        A `Hypergradient`: `gradients` structured as `hyperparameters`, `outer_loss`,
+        `weights` that Q was taken at, and a `report` of how the method fared.
+
+    Raises:
+        TypeError: If `method` fits a best response, which needs a `BilevelModel`.
+        ValueError: If weights are not in the inner loss, or hyperparameters in
+            neither.
+
+    Example:
+
+    >>> result = bt.hypergradient(
+    ...     lambda w, h: tf.reduce_mean((x @ w - y) ** 2) + h * tf.reduce_sum(w**2),
+    ...     lambda w, h: tf.reduce_mean((x_valid @ w - y_valid) ** 2),
+    ...     weights=w, hyperparameters=h, method=bt.ExactImplicit())
+    >>> h.assign_sub(0.1 * result.gradients)
+    """
+    if not isinstance(method, Differentiating):
+        raise TypeError(
+            "`method` must be one that differentiates training, such as "
+            "bilevel_tf.Neumann() or bilevel_tf.ConjugateGradient(). Those that fit a "
+            f"best response need a BilevelModel. Received: method={method!r}"
+        )
+    like = hyperparameters
+    flat = [tf.convert_to_tensor(h) for h in tf.nest.flatten(like)]
+    start = None
+    if callable(weights):
+        start, weights = weights, weights(hyperparameters)
+    problem = Problem(
+        _on_lists(inner_loss, weights, like, _takes_step(inner_loss)),
+        _on_lists(outer_loss, weights, like),
+        tf.nest.flatten(weights),
+        flat,
+        start=start and (lambda h: tf.nest.flatten(start(_packed(like, h)))),
+        optimizer=optimizer,
+        packed=lambda h: _packed(like, h),
+    )
+    found = method.hypergradient(problem)
+    return found._replace(
+        gradients=_packed(like, found.gradients),
+        weights=_packed(weights, found.weights),
+    )
+
+
+def _packed(like, flat):
+    return tf.nest.pack_sequence_as(like, flat)
+
+
+def _on_lists(loss, weights, hyperparameters, takes_step=True):
+    """`loss`, a function of structures, as a function of flat lists."""
+
+    def function(flat_weights, flat_hyperparameters, *step):
+        packed = (
+            _packed(weights, flat_weights),
+            _packed(hyperparameters, flat_hyperparameters),
+        )
+        return loss(*packed, *(step if takes_step else ()))
+
+    return function
+
+
+def _takes_step(loss):
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = inspect.signature(loss).parameters.values()
+    given = [p for p in parameters if p.kind in kinds and p.default is p.empty]
+    return len(given) >= 3
