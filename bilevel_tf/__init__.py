@@ -9,8 +9,21 @@ if _keras.backend.backend() != "tensorflow":
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
+from bilevel_tf.hypergradients.curvature import (
+    ComposedLoss,
+    EmpiricalFisher,
+    GaussNewton,
+)
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hypergradients.functional import hypergradient
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
+from bilevel_tf.hypergradients.implicit import (
+    T1T2,
+    ConjugateGradient,
+    ExactImplicit,
+    Neumann,
+)
+from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.stn import STN, CenteredSTN
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.prior import GaussianPrior
@@ -36,21 +49,30 @@ __all__ = [
     "L1L2",
     "L2",
     "STN",
+    "T1T2",
     "BilevelModel",
     "CenteredSTN",
+    "ComposedLoss",
+    "ConjugateGradient",
     "DeltaSTN",
+    "EmpiricalFisher",
+    "ExactImplicit",
+    "GaussNewton",
     "GaussianPrior",
     "HyperConv2D",
     "HyperDense",
     "HyperDropout",
     "HyperGaussianNoise",
+    "Hypergradient",
     "Hypernetwork",
     "Hyperparameter",
     "HyperparameterSpace",
     "Integer",
     "LogUniform",
+    "Neumann",
     "Positive",
     "Scale",
     "Unconstrained",
     "Uniform",
+    "hypergradient",
 ]

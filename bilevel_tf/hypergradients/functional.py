@@ -4,6 +4,7 @@ import inspect
 
 import tensorflow as tf
 
+from bilevel_tf.hypergradients.curvature import ComposedLoss
 from bilevel_tf.hypergradients.differentiating import Differentiating
 from bilevel_tf.hypergradients.problem import Problem
 
@@ -54,23 +55,29 @@ def hypergradient(
             "bilevel_tf.Neumann() or bilevel_tf.ConjugateGradient(). Those that fit a "
             f"best response need a BilevelModel. Received: method={method!r}"
         )
-    like = hyperparameters
-    flat = [tf.convert_to_tensor(h) for h in tf.nest.flatten(like)]
+    flat = [tf.convert_to_tensor(h) for h in tf.nest.flatten(hyperparameters)]
     start = None
     if callable(weights):
         start, weights = weights, weights(hyperparameters)
+
+    def pack(flat_weights, flat_hyperparameters):
+        return (
+            flat_weights and _packed(weights, flat_weights),
+            _packed(hyperparameters, flat_hyperparameters),
+        )
+
     problem = Problem(
-        _on_lists(inner_loss, weights, like, _takes_step(inner_loss)),
-        _on_lists(outer_loss, weights, like),
+        _on_lists(inner_loss, pack),
+        lambda w, h: outer_loss(*pack(w, h)),
         tf.nest.flatten(weights),
         flat,
-        start=start and (lambda h: tf.nest.flatten(start(_packed(like, h)))),
+        start=start and (lambda h: tf.nest.flatten(start(pack(None, h)[1]))),
         optimizer=optimizer,
-        packed=lambda h: _packed(like, h),
+        packed=lambda h: pack(None, h)[1],
     )
     found = method.hypergradient(problem)
     return found._replace(
-        gradients=_packed(like, found.gradients),
+        gradients=_packed(hyperparameters, found.gradients),
         weights=_packed(weights, found.weights),
     )
 
@@ -79,15 +86,14 @@ def _packed(like, flat):
     return tf.nest.pack_sequence_as(like, flat)
 
 
-def _on_lists(loss, weights, hyperparameters, takes_step=True):
-    """`loss`, a function of structures, as a function of flat lists."""
+def _on_lists(loss, pack):
+    """An inner loss of structures as one of flat lists and a step."""
+    if isinstance(loss, ComposedLoss):
+        return loss.on_lists(pack)
+    takes_step = _takes_step(loss)
 
-    def function(flat_weights, flat_hyperparameters, *step):
-        packed = (
-            _packed(weights, flat_weights),
-            _packed(hyperparameters, flat_hyperparameters),
-        )
-        return loss(*packed, *(step if takes_step else ()))
+    def function(weights, hyperparameters, step):
+        return loss(*pack(weights, hyperparameters), *([step] if takes_step else []))
 
     return function
 

@@ -124,8 +124,12 @@ class ConjugateGradient(Implicit):
 
     def solve(self, problem, hessian, b):
         """Stops early, not converged, where H is found not to be definite."""
-        product = damped(hessian.product, self.damping)
+        product = damped(self.product(problem, hessian), self.damping)
         return solvers.conjugate_gradient(product, b, self.iterations, self.tolerance)
+
+    def product(self, problem, hessian):
+        """v ↦ H·v; subclasses have another matrix."""
+        return hessian.product
 
     def get_config(self):
         return {

@@ -63,11 +63,14 @@ class Problem:
         self.packed = packed or list
         self.names = names or [f"number {i}" for i in range(len(self.hyperparameters))]
 
+    def inner_losses(self, weights, hyperparameters, step=0):
+        """What the inner loss returns: L, or one loss per example."""
+        step = tf.convert_to_tensor(step, tf.int32)
+        return tf.convert_to_tensor(self.inner_loss(weights, hyperparameters, step))
+
     def inner(self, weights, hyperparameters, step=0):
         """L, a scalar."""
-        step = tf.convert_to_tensor(step, tf.int32)
-        loss = tf.convert_to_tensor(self.inner_loss(weights, hyperparameters, step))
-        return tf.reduce_mean(loss) if loss.shape.rank else loss
+        return tf.reduce_mean(self.inner_losses(weights, hyperparameters, step))
 
     def inner_gradients(self, weights, hyperparameters, step=0):
         """∂L/∂w, a list; zeros for a weight that L does not depend on."""
