@@ -207,7 +207,7 @@ def bilevel_steps(model, network):
     """Step functions of a bilevel model, made in the same way."""
     return {
         "inner": on_batch(model, model.train_step, network),
-        "outer": on_batch(model, model.outer_train_step, network),
+        "outer": on_batch(model, lambda data: model.outer_train_step((data,)), network),
         "predict": prediction(model, network),
     }
 

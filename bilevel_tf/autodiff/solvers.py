@@ -138,7 +138,9 @@ def largest_eigenvalue(product, like, iterations):
         iterations: Number of products. The estimate is from below.
     """
     vector = [
-        tf.random.stateless_normal(tf.shape(x), seed=(i, 17), dtype=x.dtype)
+        tf.random.stateless_normal(
+            tf.shape(x), seed=(i, 17), dtype=x.dtype, alg="philox"
+        )
         for i, x in enumerate(like)
     ]
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.linearized import linearized_gradients
-from bilevel_tf.hypergradients.method import Method
+from bilevel_tf.hypergradients.method import Method, all_at_once
 from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.layers.response import StructuredResponse
 
@@ -54,6 +54,7 @@ class BestResponse(Method):
                 "BilevelModel.from_keras."
             )
         model.check_penalties_respond()
+        model.check_factors_scalar(type(self).__name__)
         if self.linearized:
             model.check_outputs_linearize()
         self.attach_responses(model.hyper_layers, model.hyperparameters.size)
@@ -74,19 +75,13 @@ class BestResponse(Method):
             None if self.centered else tf.convert_to_tensor(space.unconstrained)[None]
         )
 
+    def tuned_variables(self, space):
+        """λ and the raw perturbation scale."""
+        return [space.unconstrained, space.raw_perturbation_scale]
+
     def train_delta(self, space, epsilon):
         """δ of a training pass: ε when centered, λ + ε when not."""
         return epsilon if self.centered else epsilon + space.unconstrained
-
-    def update_weights(self, model, x, y, sample_weight):
-        """w₀ ← w₀ − α₁ ∇L_T(λ, w₀): an ordinary training step (Eq. 3.9)."""
-        variables = model.trainable_variables
-        with tf.GradientTape() as tape, perturbation.scope():
-            predictions = model(x, training=True)
-            loss = model.compute_loss(x, y, predictions, sample_weight, training=True)
-            scaled = model.optimizer.scale_loss(loss)
-        model.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return loss, predictions
 
     def perturbed_gradients(self, model, x, y, sample_weight, variables, scale_loss):
         """Gradients of L_T(λ + ε, r(λ + ε)), one fresh ε per example (Eq. 3.10).
@@ -132,14 +127,15 @@ class BestResponse(Method):
         model.response_optimizer.apply(gradients[len(weights) :], response)
         return loss, predictions
 
-    def outer_step(self, model, x, y, sample_weight):
+    def outer_step(self, model, validation, training):
         """λ, σ ← a step on L_V(λ + ε, r(λ + ε)) − τ H[p(ε|σ)] (Alg. 1, lower half).
 
-        The network is the perturbed one, in inference mode and not linearised. The
-        direct gradient is left out: noise and penalties are no part of L_V.
+        The network is the perturbed one, in inference mode and not linearised. Noise
+        and penalties are no part of L_V.
         """
+        x, y, sample_weight = validation
         space = model.hyperparameters
-        variables = space.tuned_variables
+        variables = self.tuned_variables(space)
         tuned = [v.value for v in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tuned)
@@ -157,20 +153,10 @@ class BestResponse(Method):
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
         model.hyper_optimizer.apply(all_at_once(gradients), variables)
-        return objective
+        return {}
 
     def get_config(self):
         return {**super().get_config(), "entropy_weight": self.entropy_weight}
-
-
-def all_at_once(gradients):
-    """The gradients, none of which is there before all of them are.
-
-    A variable must not be updated while the gradient of another is still computed from
-    it. TensorFlow orders this, but with static shapes its graph optimizers drop an
-    order that they had found to be implied by a shape which they then fold away.
-    """
-    return tf.tuple(gradients)
 
 
 def batch_size(x):

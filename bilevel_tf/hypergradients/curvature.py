@@ -47,7 +47,7 @@ class EmpiricalFisher(_Positive):
         """
 
         def losses(weights):
-            return problem.inner_losses(weights, problem.hyperparameters)
+            return problem.example_losses(weights, problem.hyperparameters)
 
         jacobian = Jacobian(losses, problem.weights)
         if jacobian.value.shape.rank == 0:
@@ -83,14 +83,13 @@ class GaussNewton(_Positive):
         """v ↦ Jᵀ (∂²loss/∂outputs²) J v + ∂²penalty/∂w² v.
 
         Raises:
-            ValueError: If the inner loss is not a `ComposedLoss`.
+            ValueError: If the parts of the inner loss are not known.
         """
-        loss, h = problem.inner_loss, problem.hyperparameters
-        if not isinstance(loss, ComposedLoss):
+        loss, h = problem.parts, problem.hyperparameters
+        if loss is None:
             raise ValueError(
                 "GaussNewton needs to know where the network ends and the loss begins: "
-                "give `inner_loss` as bilevel_tf.ComposedLoss(predict, loss, penalty). "
-                f"Received: {type(loss).__name__}"
+                "give `inner_loss` as bilevel_tf.ComposedLoss(predict, loss, penalty)."
             )
         of_data = gauss_newton_product(
             lambda w: loss.predict(w, h),

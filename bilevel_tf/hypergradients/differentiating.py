@@ -1,6 +1,8 @@
 """What the methods share that differentiate the training of any model."""
 
-from bilevel_tf.hypergradients.method import Method
+import tensorflow as tf
+
+from bilevel_tf.hypergradients.method import Method, all_at_once
 
 
 class Differentiating(Method):
@@ -11,12 +13,20 @@ class Differentiating(Method):
     with the current weights, and hands dQ/dλ to the hyper-optimizer.
 
     Attributes:
-        inner_batches: Training batches that an outer step needs.
         needs_optimizer: Whether the method differentiates optimizer steps.
     """
 
     inner_batches = 1
     needs_optimizer = False
+
+    def build(self, model):
+        """Check that dQ/dλ can be had by differentiation.
+
+        Raises:
+            ValueError: If a hyperparameter acts in a way that has no derivative, or
+                has a prior, which this method has no use for.
+        """
+        model.check_hyperparameters_differentiable(type(self).__name__)
 
     def hypergradient(self, problem):
         """dQ/dλ of a `Problem`.
@@ -25,3 +35,11 @@ class Differentiating(Method):
             A `Hypergradient`, whose gradients and weights are flat lists.
         """
         raise NotImplementedError
+
+    def outer_step(self, model, validation, training):
+        """λ ← a step along dQ/dλ, Q being the loss of the validation batch."""
+        variables = self.tuned_variables(model.hyperparameters)
+        found = self.hypergradient(model.problem(training, validation))
+        model.hyper_optimizer.apply(all_at_once(found.gradients), variables)
+        report = {f"hypergradient_{k}": v for k, v in found.report.items()}
+        return {name: tf.cast(report[name], "float32") for name in self.log_names}

@@ -66,13 +66,17 @@ def hypergradient(
             _packed(hyperparameters, flat_hyperparameters),
         )
 
+    parts = None
+    if isinstance(inner_loss, ComposedLoss):
+        parts = inner_loss.on_lists(pack)
     problem = Problem(
-        _on_lists(inner_loss, pack),
+        parts or _on_lists(inner_loss, pack),
         lambda w, h: outer_loss(*pack(w, h)),
         tf.nest.flatten(weights),
         flat,
         start=start and (lambda h: tf.nest.flatten(start(pack(None, h)[1]))),
         optimizer=optimizer,
+        parts=parts,
         packed=lambda h: pack(None, h)[1],
     )
     found = method.hypergradient(problem)
@@ -88,8 +92,6 @@ def _packed(like, flat):
 
 def _on_lists(loss, pack):
     """An inner loss of structures as one of flat lists and a step."""
-    if isinstance(loss, ComposedLoss):
-        return loss.on_lists(pack)
     takes_step = _takes_step(loss)
 
     def function(weights, hyperparameters, step):

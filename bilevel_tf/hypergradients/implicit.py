@@ -19,6 +19,8 @@ class Implicit(Differentiating):
     `solve(problem, hessian, b)`.
     """
 
+    log_names = ("hypergradient_residual", "hypergradient_converged")
+
     def solve(self, problem, hessian, b):
         """A `solvers.Solution` of H·x = b.
 
@@ -196,6 +198,8 @@ class T1T2(Implicit):
         Luketina et al., "Scalable gradient-based tuning of continuous regularization
         hyperparameters", 2016.
     """
+
+    log_names = ()
 
     def solve(self, problem, hessian, b):
         """b itself."""

@@ -1,5 +1,9 @@
 """The protocol of all methods."""
 
+import tensorflow as tf
+
+from bilevel_tf.hyperparameters import perturbation
+
 
 class Method:
     """One round: some inner steps, then outer steps on a hypergradient.
@@ -15,7 +19,14 @@ class Method:
 
     Raises:
         ValueError: If a count is not a whole number, or too small.
+
+    Attributes:
+        inner_batches: Fresh training batches that an outer step needs, or 0.
+        log_names: Names of what `outer_step` returns.
     """
+
+    inner_batches = 0
+    log_names = ()
 
     def __init__(self, train_steps=5, valid_steps=1, warmup_epochs=0):
         self.train_steps = count(train_steps, "train_steps", 1)
@@ -25,19 +36,36 @@ class Method:
     def build(self, model):
         """Check that the method can tune `model`, and create what it needs."""
 
+    def tuned_variables(self, space):
+        """The variables of the space that the hyper-optimizer updates."""
+        return [space.unconstrained]
+
     def inner_step(self, model, x, y, sample_weight):
-        """Update the weights on a training batch.
+        """Update the weights on a training batch: here w ← w − α ∇L_T(λ, w).
 
         Returns:
             The training loss, a scalar, and the predictions, for the metrics.
         """
-        raise NotImplementedError
+        variables = model.trainable_variables
+        with tf.GradientTape() as tape, perturbation.scope():
+            predictions = model(x, training=True)
+            loss = model.compute_loss(x, y, predictions, sample_weight, training=True)
+            scaled = model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, variables)
+        model.optimizer.apply(all_at_once(gradients), variables)
+        return loss, predictions
 
-    def outer_step(self, model, x, y, sample_weight):
+    def outer_step(self, model, validation, training):
         """Update the hyperparameters on a validation batch.
 
+        Args:
+            model: The model.
+            validation: x, y and sample weights.
+            training: The same of `inner_batches` fresh training batches, stacked
+                along a new first axis; `None` where that is 0.
+
         Returns:
-            The outer objective, a scalar.
+            Logs: scalars by name.
         """
         raise NotImplementedError
 
@@ -67,3 +95,13 @@ def count(value, name, least):
             f"Received: {name}={value!r}"
         )
     return value
+
+
+def all_at_once(gradients):
+    """The gradients, none of which is there before all of them are.
+
+    A variable must not be updated while the gradient of another is still computed from
+    it. TensorFlow orders this, but with static shapes its graph optimizers drop an
+    order that they had found to be implied by a shape which they then fold away.
+    """
+    return tf.tuple(gradients)

@@ -39,6 +39,9 @@ class Problem:
         start: θ₀ as a function of the hyperparameters, a list, where a trajectory's
             start depends on them; `None` where it is `weights`.
         optimizer: What takes the steps of a trajectory: a Keras optimizer.
+        parts: L as a `ComposedLoss`, or `None` where it is not known in parts.
+        example_losses: Function of weights and hyperparameters that returns one loss
+            per example; defaults to `inner_loss`, which may.
         names: Names of the hyperparameters, for errors.
         packed: What makes of the flat hyperparameters the user's structure.
     """
@@ -51,6 +54,8 @@ class Problem:
         hyperparameters,
         start=None,
         optimizer=None,
+        parts=None,
+        example_losses=None,
         names=None,
         packed=None,
     ):
@@ -60,17 +65,18 @@ class Problem:
         self.hyperparameters = [tf.convert_to_tensor(h) for h in hyperparameters]
         self.start = start
         self.optimizer = optimizer
+        self.parts = parts
+        self.example_losses = example_losses or self._inner_losses
         self.packed = packed or list
         self.names = names or [f"number {i}" for i in range(len(self.hyperparameters))]
 
-    def inner_losses(self, weights, hyperparameters, step=0):
-        """What the inner loss returns: L, or one loss per example."""
+    def _inner_losses(self, weights, hyperparameters, step=0):
         step = tf.convert_to_tensor(step, tf.int32)
         return tf.convert_to_tensor(self.inner_loss(weights, hyperparameters, step))
 
     def inner(self, weights, hyperparameters, step=0):
         """L, a scalar."""
-        return tf.reduce_mean(self.inner_losses(weights, hyperparameters, step))
+        return tf.reduce_mean(self._inner_losses(weights, hyperparameters, step))
 
     def inner_gradients(self, weights, hyperparameters, step=0):
         """∂L/∂w, a list; zeros for a weight that L does not depend on."""

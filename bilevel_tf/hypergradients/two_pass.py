@@ -59,7 +59,7 @@ class TwoPass(BestResponse):
         """w₀ on the batch at λ, then Θ on fresh noise with the updated w₀ (Alg. 1)."""
         if self.shared_pass:
             return self.update_jointly(model, x, y, sample_weight)
-        loss, predictions = self.update_weights(model, x, y, sample_weight)
+        loss, predictions = super().inner_step(model, x, y, sample_weight)
         with model.frozen_state():
             self.update_response(model, *self._shared_out(x, y, sample_weight))
         return loss, predictions

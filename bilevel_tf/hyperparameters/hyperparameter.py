@@ -49,7 +49,7 @@ class Hyperparameter:
         self.space = space
 
     def value(self):
-        """The value in force, with no gradient.
+        """The value in force, differentiable in λ where it is the current one.
 
         Returns:
             A tensor of shape `scale.shape`; during a perturbed pass
@@ -60,7 +60,7 @@ class Hyperparameter:
             return scope.values[self.name]
         if self.space is None:
             return tf.constant(self.initial, keras.config.floatx())
-        return tf.stop_gradient(self.space.current()[self.name])
+        return self.space.current()[self.name]
 
     @property
     def is_perturbed(self):

@@ -83,11 +83,6 @@ class HyperparameterSpace(keras.layers.Layer):
         """h, the length of the unconstrained vector."""
         return self.unconstrained.shape[0]
 
-    @property
-    def tuned_variables(self):
-        """What the hyper-optimizer updates: λ and the raw perturbation scale."""
-        return [self.unconstrained, self.raw_perturbation_scale]
-
     def __getitem__(self, name):
         self.check_names([name])
         return Hyperparameter(name, self.scales[name], self)

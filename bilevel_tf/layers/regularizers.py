@@ -23,11 +23,6 @@ class _TunedRegularizer(keras.regularizers.Regularizer):
         if isinstance(value, dict):
             value = keras.saving.deserialize_keras_object(value)
         if isinstance(value, Hyperparameter):
-            if value.scale.shape != ():
-                raise ValueError(
-                    f"`{name}` must be a scalar hyperparameter. Received: "
-                    f"'{value.name}' of shape {value.scale.shape}"
-                )
             return value
         if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise ValueError(
@@ -42,9 +37,16 @@ class _TunedRegularizer(keras.regularizers.Regularizer):
             return keras.saving.serialize_keras_object(value)
         return value
 
-    def _scalar(self, factor, dtype):
-        # With one factor per example the ordinary weights' penalty is the mean.
-        return tf.reduce_mean(factor_value(factor, dtype))
+    def _sum(self, factor, terms):
+        """The sum of terms shaped as the weight, each times its factor."""
+        value = factor_value(factor, terms.dtype)
+        if isinstance(factor, Hyperparameter) and factor.is_perturbed:
+            # With one factor per example the ordinary weights' penalty is the mean.
+            value = tf.reduce_mean(value)
+        # A scalar factor need not be multiplied with every term.
+        if value.shape.rank == 0:
+            return value * tf.reduce_sum(terms)
+        return tf.reduce_sum(value * terms)
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -52,10 +54,12 @@ class L2(_TunedRegularizer):
     """Penalty `l2 * sum(x²)`, as `keras.regularizers.L2`, with a tuned factor.
 
     Args:
-        l2: A scalar hyperparameter of a space, or a number.
+        l2: A hyperparameter of a space, or a number. A vector-valued one has a
+            factor per weight, or per unit or input where its shape broadcasts to the
+            weight's; that takes a method that differentiates training.
 
     Raises:
-        ValueError: If `l2` is neither, or negative, or vector-valued.
+        ValueError: If `l2` is neither, or negative.
 
     Example:
 
@@ -67,7 +71,7 @@ class L2(_TunedRegularizer):
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        return self._scalar(self.l2, x.dtype) * tf.reduce_sum(tf.square(x))
+        return self._sum(self.l2, tf.square(x))
 
     def get_config(self):
         return {"l2": self._config(self.l2)}
@@ -78,10 +82,10 @@ class L1(_TunedRegularizer):
     """Penalty `l1 * sum(|x|)`, as `keras.regularizers.L1`, with a tuned factor.
 
     Args:
-        l1: A scalar hyperparameter of a space, or a number.
+        l1: A hyperparameter of a space, or a number; see `L2`.
 
     Raises:
-        ValueError: If `l1` is neither, or negative, or vector-valued.
+        ValueError: If `l1` is neither, or negative.
     """
 
     def __init__(self, l1=0.01):
@@ -89,7 +93,7 @@ class L1(_TunedRegularizer):
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        return self._scalar(self.l1, x.dtype) * tf.reduce_sum(tf.abs(x))
+        return self._sum(self.l1, tf.abs(x))
 
     def get_config(self):
         return {"l1": self._config(self.l1)}
@@ -104,7 +108,7 @@ class L1L2(_TunedRegularizer):
         l2: Factor of `sum(x²)`. Defaults to 0.
 
     Raises:
-        ValueError: If a factor is neither, or negative, or vector-valued.
+        ValueError: If a factor is neither, or negative.
     """
 
     def __init__(self, l1=0.0, l2=0.0):
@@ -113,9 +117,7 @@ class L1L2(_TunedRegularizer):
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        absolute = self._scalar(self.l1, x.dtype) * tf.reduce_sum(tf.abs(x))
-        squares = self._scalar(self.l2, x.dtype) * tf.reduce_sum(tf.square(x))
-        return absolute + squares
+        return self._sum(self.l1, tf.abs(x)) + self._sum(self.l2, tf.square(x))
 
     def get_config(self):
         return {"l1": self._config(self.l1), "l2": self._config(self.l2)}

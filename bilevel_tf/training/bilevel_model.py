@@ -8,8 +8,9 @@ from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.training import checks, conversion, exporting, rounds, state
 from bilevel_tf.training.callbacks import FitCallback
+from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
-from bilevel_tf.training.validation_feed import outer_data, split_validation
+from bilevel_tf.training.validation_feed import outer_feed, split_validation
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -65,6 +66,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         for layer in self._flatten_layers(include_self=False):
             for reference in checks.layer_references(layer):
                 reference.bind(hyperparameters)
+        checks.check_factor_shapes(self)
 
     @classmethod
     def from_keras(cls, model, hyperparameters, tune=None, name=None):
@@ -98,7 +100,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
         """The trained network as a plain Keras model, free of this library.
 
         Tuned arguments have their current values and kernels are those that the model
-        predicts with.
+        predicts with. A penalty with a factor per weight, which Keras does not have,
+        is left out.
         """
         return conversion.plain_network(self)
 
@@ -139,7 +142,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.response_optimizer.build(self.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
-        self.hyper_optimizer.build(self.hyperparameters.tuned_variables)
+        self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
 
     def _respond_by(self, method):
         method.build(self)
@@ -174,10 +177,26 @@ class BilevelModel(RespondingNetwork, keras.Model):
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
 
     def outer_train_step(self, data):
-        """One outer step; returns the hyperparameters for the logs."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.method.outer_step(self, x, y, weight)
-        return rounds.hyperparameter_logs(self.hyperparameters)
+        """One outer step; returns the hyperparameters for the logs.
+
+        Args:
+            data: Tuple of a validation batch and, where the method needs them,
+                training batches stacked along a new first axis.
+        """
+        batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
+        validation, training = (*batches, None)[:2]
+        logs = self.method.outer_step(self, validation, training)
+        return {**rounds.hyperparameter_logs(self.hyperparameters), **logs}
+
+    def problem(self, training, validation):
+        """The bilevel problem of these batches, in plain functions; a `Problem`.
+
+        Args:
+            training: x, y and sample weights of training batches, stacked along a new
+                first axis.
+            validation: x, y and sample weights of a validation batch.
+        """
+        return model_problem(self, training, validation)
 
     def test_step(self, data):
         """One evaluation step, of the loss without weight penalties."""
@@ -230,9 +249,21 @@ class BilevelModel(RespondingNetwork, keras.Model):
             (x, y, sample_weight), validation_data, validation_split
         )
         # Outer batches go on where an interrupted fit left off.
-        feed = outer_data(validation_data, batch_size or 32, self.progress.outer_steps)
+        if self.method.inner_batches and kwargs.get("class_weight"):
+            raise ValueError(
+                f"{type(self.method).__name__} differentiates the training loss and "
+                "does not see `class_weight`. Use `sample_weight` instead."
+            )
+        feed = outer_feed(
+            validation_data,
+            (x, y, sample_weight),
+            batch_size or 32,
+            self.progress.outer_steps,
+            self.method.inner_batches,
+        )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = rounds.hyperparameter_logs(self.hyperparameters)
+        logs |= dict.fromkeys(self.method.log_names, float("nan"))
         self.outer = rounds.Outer(iter(distribute(feed)), logs)
         # Keras calls `finalize_variable_values` of the first alone.
         history = super().fit(

@@ -1,10 +1,14 @@
 """What can be said at construction or compile instead of ten minutes into a fit."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.hypergradients.method import Method
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.scales import Integer
 from bilevel_tf.layers.hyper_layer import HyperLayer, references
+from bilevel_tf.layers.noise import HyperDropout
 from bilevel_tf.training import rounds
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
@@ -56,6 +60,65 @@ def check_penalties_respond(model):
                     f"`{key}` of {type(layer).__name__} '{layer.name}' has a tuned "
                     "factor, but the layer's weights cannot respond to it. Use "
                     "bilevel_tf.HyperDense or HyperConv2D, or a fixed factor."
+                )
+
+
+def check_hyperparameters_differentiable(model, method):
+    """Raise a `ValueError` where a hyperparameter's effect has no derivative.
+
+    Args:
+        model: The model.
+        method: Name of the method that is to differentiate.
+    """
+    fitting = "DeltaSTN, CenteredSTN, STN or Hypernetwork"
+    for layer in model._flatten_layers(include_self=False):
+        rate = getattr(layer, "rate", None)
+        if isinstance(layer, HyperDropout) and isinstance(rate, Hyperparameter):
+            raise ValueError(
+                f"{method} cannot reach '{rate.name}', the rate of the dropout in "
+                f"'{layer.name}': a unit is kept or not, so that the loss has no "
+                "derivative in the rate. Use a method that fits a response: "
+                f"{fitting}; or tune HyperGaussianNoise instead."
+            )
+    for name, scale in model.hyperparameters.scales.items():
+        if isinstance(scale, Integer):
+            raise ValueError(
+                f"{method} cannot reach '{name}', a whole number, which has no "
+                f"derivative. Use a method that fits a response: {fitting}."
+            )
+        if scale.prior is not None:
+            raise ValueError(
+                f"`prior` of '{name}' has no effect under {method}, which keeps no "
+                f"distribution of hyperparameters. Leave it out, or use {fitting}."
+            )
+
+
+def check_factor_shapes(model):
+    """Raise a `ValueError` where a penalty factor does not fit its weight."""
+    for variable in model.trainable_variables:
+        for factor in references(variable.regularizer):
+            shape, target = factor.scale.shape, tuple(variable.shape)
+            try:
+                fits = np.broadcast_shapes(shape, target) == target
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"Hyperparameter '{factor.name}' of shape {shape} cannot be the "
+                    f"penalty factor of '{variable.path}' of shape {target}: give it "
+                    f"shape (), {target}, or one that broadcasts to that."
+                )
+
+
+def check_factors_scalar(model, method):
+    """Raise a `ValueError` where a penalty has a factor per weight or unit."""
+    for variable in model.trainable_variables:
+        for factor in references(variable.regularizer):
+            if factor.scale.shape != ():
+                raise ValueError(
+                    f"{method} needs one penalty factor per weight tensor. Received: "
+                    f"'{factor.name}' of shape {factor.scale.shape}. Use a method "
+                    "that differentiates training, such as bilevel_tf.Neumann()."
                 )
 
 

@@ -1,6 +1,7 @@
 """From a Keras model to hyper-layers and back."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
@@ -131,9 +132,12 @@ def _current(layer, key, value):
     if plain is None:
         return value
     factors = {
-        name: float(f.value()) if isinstance(f, Hyperparameter) else f
+        name: np.asarray(f.value()) if isinstance(f, Hyperparameter) else f
         for name, f in vars(own).items()
     }
+    if any(np.ndim(factor) for factor in factors.values()):
+        return None  # Keras has no penalty with a factor per weight.
+    factors = {name: float(factor) for name, factor in factors.items()}
     return keras.saving.serialize_keras_object(plain(**factors))
 
 

@@ -38,6 +38,14 @@ class RespondingNetwork:
         """Raise where a tuned penalty is on a layer that cannot respond."""
         checks.check_penalties_respond(self)
 
+    def check_factors_scalar(self, method):
+        """Raise where a penalty has a factor per weight, which no response takes."""
+        checks.check_factors_scalar(self, method)
+
+    def check_hyperparameters_differentiable(self, method):
+        """Raise where a hyperparameter's effect has no derivative."""
+        checks.check_hyperparameters_differentiable(self, method)
+
     def check_outputs_linearize(self):
         """Raise where an output's softmax or sigmoid cannot be left out."""
         checks.check_outputs_linearize(self)

@@ -1,4 +1,4 @@
-"""Validation batches without end, for the outer steps."""
+"""Batches without end, for the outer steps."""
 
 import keras
 import numpy as np
@@ -34,23 +34,66 @@ def split_validation(training_data, validation_data, validation_split):
     return training_data, validation_data
 
 
-def outer_data(validation_data, batch_size, start):
-    """An endless `tf.data.Dataset` of batches of validation data.
+def outer_feed(validation_data, training_data, batch_size, start, inner_batches):
+    """What outer steps draw from: validation batches, and training ones if need be.
+
+    Args:
+        validation_data: As given to `fit`.
+        training_data: x, y and sample weights, as given to `fit`.
+        batch_size: Size of the batches of arrays.
+        start: How many outer steps have been taken before.
+        inner_batches: Training batches per step, or 0.
+
+    Returns:
+        A `tf.data.Dataset` of tuples: a validation batch and, unless `inner_batches`
+        is 0, so many training batches, stacked along a new first axis.
+
+    Raises:
+        TypeError: If training batches are needed and `fit` got a generator, which
+            can be read only once.
+    """
+    validation = endless(validation_data, batch_size, start)
+    if not inner_batches:
+        return tf.data.Dataset.zip((validation,))
+    x = training_data[0]
+    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
+        training = endless(training_data, batch_size, start * inner_batches)
+    elif isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        training = _equal_batches(endless(x, batch_size, start), x)
+    else:
+        raise TypeError(
+            "The method draws training batches of its own, so that `x` must be "
+            "arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
+            f"Received: x of type {type(x).__name__}"
+        )
+    return tf.data.Dataset.zip((validation, training.batch(inner_batches)))
+
+
+def _equal_batches(feed, dataset):
+    """The feed in batches as large as the data set's first, which can be stacked."""
+    first = dataset[0] if isinstance(dataset, keras.utils.PyDataset) else None
+    first = first if first is not None else next(iter(dataset))
+    size = len(keras.tree.flatten(first)[0])
+    return feed.rebatch(size, drop_remainder=True)
+
+
+def endless(data, batch_size, start):
+    """An endless `tf.data.Dataset` of batches.
 
     Arrays are cut into batches that run on over the end of a pass, so that all have
     one size; every pass has an order of its own, which depends on its number alone.
 
     Args:
-        validation_data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
+        data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
         batch_size: Size of the batches of arrays.
         start: How many batches have been drawn before; arrays go on from there.
     """
-    if isinstance(validation_data, tf.data.Dataset):
-        feed = validation_data.repeat()
-    elif isinstance(validation_data, keras.utils.PyDataset):
-        feed = _from_py_dataset(validation_data)
+    if isinstance(data, tf.data.Dataset):
+        feed = data.repeat()
+    elif isinstance(data, keras.utils.PyDataset):
+        feed = _from_py_dataset(data)
     else:
-        feed = _from_arrays(tuple(validation_data), batch_size, start)
+        feed = _from_arrays(tuple(data), batch_size, start)
     return feed.prefetch(tf.data.AUTOTUNE)
 
 

@@ -208,11 +208,11 @@ class Ridge:
 
     def outer_gradient(self):
         """What `outer_step` hands to an optimizer for λ and the raw σ."""
-        before = [v.numpy() for v in self.space.tuned_variables]
+        before = [v.numpy() for v in self.method.tuned_variables(self.space)]
         self.model.hyper_optimizer = keras.optimizers.SGD(1.0)
-        self.model.hyper_optimizer.build(self.space.tuned_variables)
-        self.method.outer_step(self.model, *map(tf.constant, self.valid), None)
-        after = [v.numpy() for v in self.space.tuned_variables]
+        self.model.hyper_optimizer.build(self.method.tuned_variables(self.space))
+        self.method.outer_step(self.model, (*map(tf.constant, self.valid), None), None)
+        after = [v.numpy() for v in self.method.tuned_variables(self.space)]
         return [b - a for b, a in zip(before, after, strict=True)]
 
 

@@ -161,10 +161,13 @@ def test_factor_is_not_a_non_negative_number(regularizer, argument, factor):
 
 
 @pytest.mark.parametrize(("regularizer", "argument"), ARGUMENTS)
-def test_vector_valued_hyperparameter(regularizer, argument):
-    expected = rf"`{argument}` must be a scalar hyper.*'vector' of shape \(2,\)"
-    with pytest.raises(ValueError, match=expected):
-        regularizer(**{argument: make()["vector"]})
+def test_a_factor_per_unit(regularizer, argument):
+    w = np.array([[1.0, -2.0], [3.0, 4.0], [0.5, 0.0]])
+    power = 1 if argument == "l1" else 2
+    expected = np.sum(np.array([0.1, 0.2]) * np.abs(w) ** power)
+    arguments = {"l1": 0.0, "l2": 0.0} if regularizer is bt.L1L2 else {}
+    found = regularizer(**{**arguments, argument: make()["vector"]})(w)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_scale_is_no_reference_to_a_hyperparameter():

@@ -224,6 +224,10 @@ def test_metrics_equal_evaluate_on_fixed_weights():
 # Schedule
 
 
+def tuned(space):
+    return [space.unconstrained, space.raw_perturbation_scale]
+
+
 class Schedule(keras.callbacks.Callback):
     """λ after every training batch."""
 
@@ -233,14 +237,14 @@ class Schedule(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         space = self.model.hyperparameters
-        self.values.append([np.array(v) for v in space.tuned_variables])
+        self.values.append([np.array(v) for v in tuned(space)])
 
 
 @pytest.mark.parametrize("valid_steps", [1, 3])
 def test_outer_steps_fall_after_every_round(valid_steps):
     method = bt.DeltaSTN(train_steps=4, valid_steps=valid_steps)
     model, schedule = classifier(method), Schedule()
-    start = [np.array(v) for v in model.hyperparameters.tuned_variables]
+    start = [np.array(v) for v in tuned(model.hyperparameters)]
     fit(model, 2, callbacks=[schedule])
     fit(model, 1, callbacks=[schedule])
     states = [start, *schedule.values]
@@ -291,18 +295,18 @@ def test_steps_per_execution_on_data_of_unknown_length():
 def test_warmup_keeps_hyperparameters_over_calls_of_fit():
     model = classifier(bt.DeltaSTN(train_steps=1, warmup_epochs=3))
     hp = model.hyperparameters
-    start = [np.array(v) for v in hp.tuned_variables]
+    start = [np.array(v) for v in tuned(hp)]
     response = [np.array(v) for v in model.response_variables]
     fit(model, 2)
     fit(model, 1)
-    for variable, value in zip(hp.tuned_variables, start, strict=True):
+    for variable, value in zip(tuned(hp), start, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert model.progress.outer_steps == 0
     for variable, value in zip(model.response_variables, response, strict=True):
         assert not np.array_equal(variable, value), variable.path
     fit(model, 1)
     assert model.progress.outer_steps == 6
-    for variable, value in zip(hp.tuned_variables, start, strict=True):
+    for variable, value in zip(tuned(hp), start, strict=True):
         assert np.all(np.array(variable) != value)
 
 

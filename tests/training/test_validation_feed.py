@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bilevel_tf.training.validation_feed import outer_data, split_validation
+from bilevel_tf.training.validation_feed import endless, split_validation
 
 
 def numbered(count):
@@ -25,13 +25,13 @@ def labels(feed, count):
 
 @pytest.mark.parametrize(("count", "size"), [(10, 4), (12, 4), (7, 7), (3, 8), (1, 2)])
 def test_every_pass_is_a_permutation(count, size):
-    stream = labels(outer_data(numbered(count), size, 0), 5 * count)
+    stream = labels(endless(numbered(count), size, 0), 5 * count)
     passes = stream[: 5 * count].reshape(5, count)
     np.testing.assert_array_equal(np.sort(passes, -1), [range(count)] * 5)
 
 
 def test_passes_differ_and_batches_have_one_size():
-    batches = draw(outer_data(numbered(20), 8, 0), 50)
+    batches = draw(endless(numbered(20), 8, 0), 50)
     assert {x.shape for x, _ in batches} == {(8, 1)}
     assert {y.shape for _, y in batches} == {(8,)}
     passes = np.concatenate([y for _, y in batches]).reshape(20, 20)
@@ -39,28 +39,28 @@ def test_passes_differ_and_batches_have_one_size():
 
 
 def test_batches_are_static_for_xla():
-    x, y = outer_data(numbered(20), 8, 0).element_spec
+    x, y = endless(numbered(20), 8, 0).element_spec
     assert x.shape[1:] == (1,)
     assert y.dtype == tf.int64
 
 
 def test_inputs_and_labels_stay_together():
-    for x, y in draw(outer_data(numbered(11), 4, 0), 9):
+    for x, y in draw(endless(numbered(11), 4, 0), 9):
         np.testing.assert_array_equal(x[:, 0], y)
 
 
 @pytest.mark.parametrize("start", [1, 3, 7, 1000])
 def test_start_continues_the_stream(start):
-    straight = labels(outer_data(numbered(10), 4, 0), start + 5)
-    resumed = labels(outer_data(numbered(10), 4, start), 5)
+    straight = labels(endless(numbered(10), 4, 0), start + 5)
+    resumed = labels(endless(numbered(10), 4, start), 5)
     np.testing.assert_array_equal(straight[4 * start :], resumed)
 
 
 def test_stream_does_not_depend_on_global_seeds():
     keras.utils.set_random_seed(1)
-    one = labels(outer_data(numbered(10), 4, 0), 8)
+    one = labels(endless(numbered(10), 4, 0), 8)
     keras.utils.set_random_seed(2)
-    np.testing.assert_array_equal(one, labels(outer_data(numbered(10), 4, 0), 8))
+    np.testing.assert_array_equal(one, labels(endless(numbered(10), 4, 0), 8))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -71,7 +71,7 @@ def test_structures(weighted):
         [y, {"c": y}],
         *([y.astype("float32")] if weighted else [None]),
     )
-    batch = draw(outer_data(data, 4, 0), 1)[0]
+    batch = draw(endless(data, 4, 0), 1)[0]
     assert len(batch) == 2 + weighted
     inputs, targets = batch[:2]
     assert inputs["b"][1].shape == (4, 3)
@@ -83,7 +83,7 @@ def test_structures(weighted):
 def test_dataset_repeats():
     dataset = tf.data.Dataset.from_tensor_slices(numbered(6)).batch(4)
     np.testing.assert_array_equal(
-        labels(outer_data(dataset, None, 0), 4), [*range(6), *range(6)]
+        labels(endless(dataset, None, 0), 4), [*range(6), *range(6)]
     )
 
 
@@ -103,7 +103,7 @@ class Batches(keras.utils.PyDataset):
 
 def test_py_dataset_passes():
     dataset = Batches()
-    batches = draw(outer_data(dataset, None, 0), 12)
+    batches = draw(endless(dataset, None, 0), 12)
     order = [int(y[0]) for _, y in batches]
     np.testing.assert_array_equal(np.sort(np.reshape(order, (4, 3))), [range(3)] * 4)
     assert dataset.ended >= 3
