@@ -10,6 +10,7 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hypergradients.hypergradient_descent import HypergradientDescent
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
 from bilevel_tf.hypergradients.stn import STN, CenteredSTN
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
@@ -44,6 +45,7 @@ __all__ = [
     "HyperDense",
     "HyperDropout",
     "HyperGaussianNoise",
+    "HypergradientDescent",
     "Hypernetwork",
     "Hyperparameter",
     "HyperparameterSpace",
