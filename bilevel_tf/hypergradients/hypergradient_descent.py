@@ -100,6 +100,8 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         hyper_clipvalue=None,
         name=None,
     ):
+        if isinstance(optimizer, dict):
+            optimizer = dict(optimizer)  # Keras would change it.
         optimizer = _checked(keras.optimizers.get(optimizer))
         config = optimizer.get_config()
         super().__init__(
@@ -170,9 +172,12 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         return path if path not in self._rates else f"{path}_{len(self._rates)}"
 
     def _new_rate(self, name, variable):
+        # The `Constant` of Keras rounds to single precision.
         return self.add_variable(
             shape=variable.shape if self.granularity == "parameter" else (),
-            initializer=keras.initializers.Constant(self._initial_rate),
+            initializer=lambda shape, dtype: tf.fill(
+                shape, tf.constant(self._initial_rate, dtype)
+            ),
             aggregation="only_first_replica",
             name=f"{name.replace('/', '_')}_learning_rate",
         )
@@ -282,8 +287,7 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         self.assign(direction, tf.zeros_like(direction))
         self.optimizer.update_step(gradient, direction, 1.0)
         if self.weight_decay is not None and self._use_weight_decay(variable):
-            decay = tf.cast(self.weight_decay, variable.dtype)
-            self.assign_sub(direction, decay * variable)
+            self.assign_sub(direction, self.weight_decay * variable)
         rate = tf.cast(self._rates[self._rate_names[index]], variable.dtype)
         self.assign_add(variable, rate * direction)
 
