@@ -1,5 +1,7 @@
 """Learning rates by hypergradient, learnt online beside the weights."""
 
+import collections
+
 import keras
 import tensorflow as tf
 
@@ -57,9 +59,10 @@ class HypergradientDescent(keras.optimizers.Optimizer):
             gradients. The paper's code has 1e-3 for SGD, 1e-7 to 1e-8 for Adam.
             In the multiplicative rule it is the largest relative change in one step.
         granularity: "global" for one rate; "layer" for one per layer, that is for
-            the variables whose `path` is the same up to its last "/"; "parameter" for
-            one per weight, of which the products above are elementwise (the
-            multiplicative rule then uses the sign of h). Defaults to "global".
+            the variables whose `path` is the same up to its last "/" (where a path
+            occurs again, of another layer of that name); "parameter" for one per
+            weight, where the products above are elementwise (and the multiplicative
+            rule uses the sign of h). Defaults to "global".
         rule: "additive" or "multiplicative". Defaults to "additive".
         minimum: Of every rate. Defaults to 0: below it a step would ascend. The
             additive rule leaves 0 again as soon as two directions agree.
@@ -151,10 +154,8 @@ class HypergradientDescent(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._directions = self.add_optimizer_variables(variables, "direction")
-        self._rate_names, self._rates = [], {}
-        for variable in variables:
-            name = self._rate_name(variable)
-            self._rate_names.append(name)
+        self._rate_names, self._rates = self._names(variables), {}
+        for name, variable in zip(self._rate_names, variables, strict=True):
             if name not in self._rates:
                 self._rates[name] = self._new_rate(name, variable)
         # No direction where Keras puts a "gradient" in place of the variable (float8).
@@ -162,14 +163,20 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         for variable in self.optimizer.variables:
             self._track_variable(variable)
 
-    def _rate_name(self, variable):
-        path = getattr(variable, "path", variable.name)
-        if self.granularity == "layer":
-            return path.rpartition("/")[0] or path
+    def _names(self, variables):
+        """The name of the rate of every variable."""
         if self.granularity == "global":
-            return "global"
-        # Two variables may have one path, as in models put together from others.
-        return path if path not in self._rates else f"{path}_{len(self._rates)}"
+            return ["global"] * len(variables)
+        names, seen = [], collections.Counter()
+        for variable in variables:
+            path = getattr(variable, "path", variable.name)
+            name = path
+            if self.granularity == "layer":
+                name = path.rpartition("/")[0] or path
+            # A path that occurs again is of another layer of the same name.
+            names.append(f"{name}_{seen[path]}" if seen[path] else name)
+            seen[path] += 1
+        return names
 
     def _new_rate(self, name, variable):
         # The `Constant` of Keras rounds to single precision.
