@@ -16,6 +16,7 @@ from bilevel_tf.hypergradients.curvature import (
 )
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hypergradients.functional import hypergradient
+from bilevel_tf.hypergradients.hypergradient_descent import HypergradientDescent
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
 from bilevel_tf.hypergradients.implicit import (
     T1T2,
@@ -64,6 +65,7 @@ __all__ = [
     "HyperDropout",
     "HyperGaussianNoise",
     "Hypergradient",
+    "HypergradientDescent",
     "Hypernetwork",
     "Hyperparameter",
     "HyperparameterSpace",
