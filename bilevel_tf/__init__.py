@@ -16,6 +16,7 @@ from bilevel_tf.hypergradients.curvature import (
 )
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hypergradients.functional import hypergradient
+from bilevel_tf.hypergradients.hoag import HOAG, Minimum
 from bilevel_tf.hypergradients.hypergradient_descent import HypergradientDescent
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
 from bilevel_tf.hypergradients.implicit import (
@@ -46,6 +47,7 @@ from bilevel_tf.training.bilevel_model import BilevelModel
 __version__ = "0.1.0"
 
 __all__ = [
+    "HOAG",
     "L1",
     "L1L2",
     "L2",
@@ -71,6 +73,7 @@ __all__ = [
     "HyperparameterSpace",
     "Integer",
     "LogUniform",
+    "Minimum",
     "Neumann",
     "Positive",
     "Scale",

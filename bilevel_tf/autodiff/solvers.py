@@ -47,7 +47,7 @@ def conjugate_gradient(product, b, iterations, tolerance, start=None):
         b: List of tensors. Its scale does not matter: a tiny one is solved as well.
         iterations: Most iterations. Up to 32 are unrolled in the graph, which is
             faster; more become a loop.
-        tolerance: Relative residual at which to stop.
+        tolerance: Relative residual at which to stop; a number or a scalar tensor.
         start: Where to start, a list; defaults to zero.
 
     Returns:

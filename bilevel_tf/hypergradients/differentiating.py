@@ -38,8 +38,13 @@ class Differentiating(Method):
 
     def outer_step(self, model, validation, training):
         """λ ← a step along dQ/dλ, Q being the loss of the validation batch."""
+        return self.descend(
+            model, self.hypergradient(model.problem(training, validation))
+        )
+
+    def descend(self, model, found):
+        """Hand a `Hypergradient` to the model's hyper-optimizer; returns the logs."""
         variables = self.tuned_variables(model.hyperparameters)
-        found = self.hypergradient(model.problem(training, validation))
         model.hyper_optimizer.apply(all_at_once(found.gradients), variables)
         report = {f"hypergradient_{k}": v for k, v in found.report.items()}
         return {name: tf.cast(report[name], "float32") for name in self.log_names}

@@ -55,7 +55,21 @@ def hypergradient(
             "bilevel_tf.Neumann() or bilevel_tf.ConjugateGradient(). Those that fit a "
             f"best response need a BilevelModel. Received: method={method!r}"
         )
-    flat = [tf.convert_to_tensor(h) for h in tf.nest.flatten(hyperparameters)]
+    problem, pack = structured_problem(
+        inner_loss, outer_loss, weights, hyperparameters, optimizer
+    )
+    found = method.hypergradient(problem)
+    packed_weights, gradients = pack(found.weights, found.gradients)
+    return found._replace(gradients=gradients, weights=packed_weights)
+
+
+def structured_problem(inner_loss, outer_loss, weights, hyperparameters, optimizer):
+    """A `Problem` of functions of structures; see `hypergradient`.
+
+    Returns:
+        The problem, and a function that makes of flat lists of weights (or `None`) and
+        hyperparameters the structures that were given.
+    """
     start = None
     if callable(weights):
         start, weights = weights, weights(hyperparameters)
@@ -73,17 +87,13 @@ def hypergradient(
         parts or _on_lists(inner_loss, pack),
         lambda w, h: outer_loss(*pack(w, h)),
         tf.nest.flatten(weights),
-        flat,
+        tf.nest.flatten(hyperparameters),
         start=start and (lambda h: tf.nest.flatten(start(pack(None, h)[1]))),
         optimizer=optimizer,
         parts=parts,
         packed=lambda h: pack(None, h)[1],
     )
-    found = method.hypergradient(problem)
-    return found._replace(
-        gradients=_packed(hyperparameters, found.gradients),
-        weights=_packed(weights, found.weights),
-    )
+    return problem, pack
 
 
 def _packed(like, flat):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.autodiff import solvers
-from bilevel_tf.autodiff.vectors import add_scaled, flatten, norm, unflatten
+from bilevel_tf.autodiff.vectors import add_scaled, dot, flatten, norm, unflatten
 from bilevel_tf.hypergradients.differentiating import Differentiating
 from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.problem import Hypergradient
@@ -33,17 +33,37 @@ class Implicit(Differentiating):
 
     def hypergradient(self, problem):
         """dQ/dλ at the weights of the problem, which should be trained."""
-        outer_loss, target, direct = problem.outer_gradients()
-        hessian = problem.hessian()
-        solution = self.solve(problem, hessian, target)
-        indirect = hessian.cross_product([-x for x in solution.x])
-        report = {
-            "iterations": solution.iterations,
-            "residual": solution.residual,
-            "converged": solution.converged,
-        }
-        gradients = problem.total(direct, indirect)
-        return Hypergradient(gradients, outer_loss, problem.weights, report)
+        found, _ = through_solution(
+            problem, lambda hessian, b: self.solve(problem, hessian, b)
+        )
+        return found
+
+
+def through_solution(problem, solve):
+    """dQ/dλ through an approximate solution of H·x = ∂Q/∂w.
+
+    Args:
+        problem: The `Problem`.
+        solve: Function of the `Hessian` and ∂Q/∂w that returns a `solvers.Solution`.
+
+    Returns:
+        A `Hypergradient`, and x, a list of tensors. Its report has, beside what the
+        solver says, the "gap": xᵀ ∂L/∂w, to first order what Q would lose if the
+        weights were trained to the end.
+    """
+    outer_loss, target, direct = problem.outer_gradients()
+    hessian = problem.hessian()
+    solution = solve(hessian, target)
+    indirect = hessian.cross_product([-x for x in solution.x])
+    report = {
+        "iterations": solution.iterations,
+        "residual": solution.residual,
+        "converged": solution.converged,
+        "gap": dot(solution.x, hessian.gradients),
+    }
+    gradients = problem.total(direct, indirect)
+    found = Hypergradient(gradients, outer_loss, problem.weights, report)
+    return found, solution.x
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")

@@ -63,6 +63,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.hyper_optimizer = None
         self.progress = rounds.Progress()
         self.outer = None
+        self.method_state = {}
         for layer in self._flatten_layers(include_self=False):
             for reference in checks.layer_references(layer):
                 reference.bind(hyperparameters)

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters import perturbation
@@ -33,6 +34,20 @@ class RespondingNetwork:
         """The weights of all responses that are trained."""
         trained = [la.response for la in self.response_layers if la.trainable]
         return [v for response in trained for v in response.variables]
+
+    def add_method_state(self, name, shape, dtype):
+        """A variable of a method, zero at first, saved with the model.
+
+        One of this name and shape that is there from an earlier `compile` is set to
+        zero and used again.
+        """
+        variable = self.method_state.get(name)
+        if variable is not None and variable.shape == tuple(shape):
+            variable.assign(tf.zeros(shape, dtype))
+            return variable
+        variable = keras.Variable("zeros", shape, dtype, trainable=False, name=name)
+        self.method_state[name] = variable
+        return variable
 
     def check_penalties_respond(self):
         """Raise where a tuned penalty is on a layer that cannot respond."""

@@ -370,6 +370,7 @@ def test_options_out_of_range_are_refused(method, arguments, named):
         bt.T1T2(valid_steps=2),
         bt.EmpiricalFisher(4, 1e-3, 0.2),
         bt.GaussNewton(4, 1e-3, 0.2),
+        bt.HOAG(0.5, 0.8, 1e-4, 30, 0.1),
     ],
 )
 def test_config_round_trip(method):

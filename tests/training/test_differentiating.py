@@ -11,6 +11,7 @@ from tests.training.models import data
 METHODS = {
     "ExactImplicit": bt.ExactImplicit(train_steps=2),
     "ConjugateGradient": bt.ConjugateGradient(train_steps=2, damping=0.1),
+    "HOAG": bt.HOAG(damping=0.5, train_steps=2),
     "Neumann": bt.Neumann(3, train_steps=2),
     "T1T2": bt.T1T2(train_steps=2),
     "EmpiricalFisher": bt.EmpiricalFisher(train_steps=2, damping=0.5),
@@ -265,18 +266,23 @@ def test_class_weight_is_refused():
         fit(network(METHODS["Neumann"]), class_weight={0: 1.0, 1: 2.0, 2: 1.0})
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_it_goes_on_as_if_never_saved(tmp_path, steps):
+@pytest.mark.parametrize(("name", "steps"), [("Neumann", 1), ("HOAG", 4)])
+def test_it_goes_on_as_if_never_saved(tmp_path, name, steps):
     options = {"steps_per_execution": steps}
-    straight = network(METHODS["Neumann"], **options)
+    straight = network(METHODS[name], **options)
     fit(straight, 2)
     fit(straight, 1)
     keras.utils.set_random_seed(0)
-    stopped = network(METHODS["Neumann"], **options)
+    stopped = network(METHODS[name], **options)
     fit(stopped, 2)
     stopped.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert loaded.method.get_config() == METHODS["Neumann"].get_config()
+    assert loaded.method.get_config() == METHODS[name].get_config()
+    state = stopped.method_state
+    for key, variable in state.items():
+        np.testing.assert_array_equal(variable, loaded.method_state[key])
+        assert np.any(np.array(variable))
+    assert len(state) == (7 if name == "HOAG" else 0)
     fit(loaded, 1)
     for a, b in zip(straight.variables, loaded.variables, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=b.path)
