@@ -16,6 +16,10 @@ class TrainingRun:
     Args:
         problem: A `Problem` with an optimizer.
 
+    Attributes:
+        problem: The problem.
+        slots: The optimizer's slots before the first step; the first counts steps.
+
     Raises:
         ValueError: If it has none, or one that cannot be differentiated.
         TypeError: If it is something else.
@@ -37,6 +41,7 @@ class TrainingRun:
         self.keras_optimizer = getattr(optimizer, "optimizer", optimizer)
         self.tuned = getattr(optimizer, "functions", {})
         self._optimizer = FunctionalOptimizer(optimizer, problem.weights)
+        self.slots = self._optimizer.initial_state()
         self._reached = [False for _ in problem.hyperparameters]
 
     def start(self, hyperparameters=None):
@@ -46,7 +51,7 @@ class TrainingRun:
         if problem.start is not None:
             given = hyperparameters or problem.hyperparameters
             weights = [tf.convert_to_tensor(w) for w in problem.start(given)]
-        return [*weights, *self._optimizer.initial_state()]
+        return [*weights, *self.slots]
 
     def step(self, t, state, hyperparameters=None):
         """S_t(x_t, λ)."""

@@ -52,6 +52,10 @@ class Reverse(Trajectory):
 
     first = 0
 
+    def run(self, problem):
+        """A `TrainingRun` of the problem."""
+        return TrainingRun(problem)
+
     def begin(self, run):
         """The memory before the first step of a `TrainingRun`."""
         raise NotImplementedError
@@ -78,7 +82,7 @@ class Reverse(Trajectory):
 
     def hypergradient(self, problem):
         """dQ/dλ after T steps from the weights of the problem."""
-        run = TrainingRun(problem)
+        run = self.run(problem)
         memory, bad = self._forward(run)
         check_finite(bad)
         end = self.current(run, memory)
