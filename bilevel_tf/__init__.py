@@ -9,9 +9,15 @@ if _keras.backend.backend() != "tensorflow":
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hypergradients.drmad import DrMAD
+from bilevel_tf.hypergradients.forward import ForwardMode
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
+from bilevel_tf.hypergradients.one_step import DARTS, Greedy
+from bilevel_tf.hypergradients.reversible import RMAD
 from bilevel_tf.hypergradients.stn import STN, CenteredSTN
+from bilevel_tf.hypergradients.unrolled import Unrolled
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.prior import GaussianPrior
 from bilevel_tf.hyperparameters.scales import (
@@ -32,14 +38,19 @@ from bilevel_tf.training.bilevel_model import BilevelModel
 __version__ = "0.1.0"
 
 __all__ = [
+    "DARTS",
     "L1",
     "L1L2",
     "L2",
+    "RMAD",
     "STN",
     "BilevelModel",
     "CenteredSTN",
     "DeltaSTN",
+    "DrMAD",
+    "ForwardMode",
     "GaussianPrior",
+    "Greedy",
     "HyperConv2D",
     "HyperDense",
     "HyperDropout",
@@ -51,6 +62,8 @@ __all__ = [
     "LogUniform",
     "Positive",
     "Scale",
+    "TunedOptimizer",
     "Unconstrained",
     "Uniform",
+    "Unrolled",
 ]

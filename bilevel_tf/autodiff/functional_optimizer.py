@@ -7,9 +7,10 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 
 # The derivative of the square root that Adam takes of its second moment is infinite
-# at 0, where a weight has had no gradient yet, and 0 · ∞ is NaN. Small enough not to
-# be seen next to `epsilon`, large enough for its inverse root to be finite.
-_LEAST_SECOND_MOMENT = 1e-30
+# at 0, where a weight has had no gradient yet, and 0 · ∞ is NaN: under XLA and in
+# forward mode. Small enough not to be seen next to `epsilon`, large enough for its
+# inverse root to be finite.
+_LEAST_SQUARE = 1e-30
 _SECOND_MOMENTS = ("_velocity", "_velocity_hat")
 
 
@@ -126,8 +127,12 @@ class FunctionalOptimizer:
         return settings
 
 
-class _Pure:
-    """Keras's own updates, in place of the TensorFlow backend's."""
+class _Pure(keras.optimizers.Optimizer):
+    """Keras's own updates, in place of the TensorFlow backend's.
+
+    As a last base class it comes after the classes of an optimizer, which may extend
+    them, and before the backend's.
+    """
 
     assign = BaseOptimizer.assign
     assign_add = BaseOptimizer.assign_add
@@ -139,6 +144,15 @@ class _Pure:
 
     def _use_weight_decay(self, variable):
         return variable.decays
+
+    def _clip_gradients(self, grads):
+        """As Keras, but with derivatives also where all gradients are 0."""
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        squares = tf.add_n([tf.reduce_sum(tf.square(g)) for g in grads])
+        norm = tf.sqrt(tf.maximum(squares, tf.cast(_LEAST_SQUARE, squares.dtype)))
+        limit = tf.cast(self.global_clipnorm, norm.dtype)
+        return [g * (limit / tf.maximum(norm, limit)) for g in grads]
 
 
 class _Replaced(keras.Variable):
@@ -165,7 +179,7 @@ def _pure_copy(optimizer):
     # Schedules are shared, not copied; they have no state.
     rate = optimizer._learning_rate
     config["learning_rate"] = 1.0
-    copy = type(kind.__name__, (_Pure, kind), {}).from_config(config)
+    copy = type(kind.__name__, (kind, _Pure), {}).from_config(config)
     if not isinstance(rate, keras.Variable):
         copy.learning_rate = rate
     return copy
@@ -219,7 +233,7 @@ def _check(optimizer):
 def _floored(value, slot):
     if not slot.name.endswith(_SECOND_MOMENTS):
         return value
-    return tf.maximum(value, tf.cast(_LEAST_SECOND_MOMENT, value.dtype))
+    return tf.maximum(value, tf.cast(_LEAST_SQUARE, value.dtype))
 
 
 def _scalar(value, name, dtype):

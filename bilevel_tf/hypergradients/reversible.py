@@ -16,11 +16,12 @@ class RMAD(Reverse):
 
     Weights and velocities are whole numbers, of 2^−fraction_bits each:
 
-        v ← γv − αg(w);  w ← w + v        and back        w ← w − v;  v ← (v + αg(w)) / γ
+        there:  v ← γv − αg(w);  w ← w + v
+        back:   w ← w − v;  v ← (v + αg(w)) / γ
 
-    Only γv loses bits, log₂(1/γ) of each number in each step: these are all that is
-    stored, instead of 64 or 128. The way back meets the same states bit for bit. Learning
-    rate and momentum are those of the problem's optimizer, keras.optimizers.SGD.
+    Only γv loses bits, log₂(1/γ) of each number in each step: they are all that is
+    stored. The way back meets the same states bit for bit. Learning rate and momentum
+    are those of the problem's optimizer, keras.optimizers.SGD.
 
     Args:
         steps: T, at least 1.
