@@ -9,12 +9,15 @@ if _keras.backend.backend() != "tensorflow":
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.hypergradients.curvature import (
     ComposedLoss,
     EmpiricalFisher,
     GaussNewton,
 )
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
+from bilevel_tf.hypergradients.drmad import DrMAD
+from bilevel_tf.hypergradients.forward import ForwardMode
 from bilevel_tf.hypergradients.functional import hypergradient
 from bilevel_tf.hypergradients.hoag import HOAG, Minimum
 from bilevel_tf.hypergradients.hypergradient_descent import HypergradientDescent
@@ -25,8 +28,11 @@ from bilevel_tf.hypergradients.implicit import (
     ExactImplicit,
     Neumann,
 )
+from bilevel_tf.hypergradients.one_step import DARTS, Greedy
 from bilevel_tf.hypergradients.problem import Hypergradient
+from bilevel_tf.hypergradients.reversible import RMAD
 from bilevel_tf.hypergradients.stn import STN, CenteredSTN
+from bilevel_tf.hypergradients.unrolled import Unrolled
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.prior import GaussianPrior
 from bilevel_tf.hyperparameters.scales import (
@@ -47,10 +53,12 @@ from bilevel_tf.training.bilevel_model import BilevelModel
 __version__ = "0.1.0"
 
 __all__ = [
+    "DARTS",
     "HOAG",
     "L1",
     "L1L2",
     "L2",
+    "RMAD",
     "STN",
     "T1T2",
     "BilevelModel",
@@ -58,10 +66,13 @@ __all__ = [
     "ComposedLoss",
     "ConjugateGradient",
     "DeltaSTN",
+    "DrMAD",
     "EmpiricalFisher",
     "ExactImplicit",
+    "ForwardMode",
     "GaussNewton",
     "GaussianPrior",
+    "Greedy",
     "HyperConv2D",
     "HyperDense",
     "HyperDropout",
@@ -77,7 +88,9 @@ __all__ = [
     "Neumann",
     "Positive",
     "Scale",
+    "TunedOptimizer",
     "Unconstrained",
     "Uniform",
+    "Unrolled",
     "hypergradient",
 ]

@@ -1,0 +1,122 @@
+"""The inner training as a map from state to state, one step at a time."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.autodiff.functional_optimizer import FunctionalOptimizer
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
+
+
+class TrainingRun:
+    """x_{t+1} = S_t(x_t, λ), where x is the weights and the optimizer's slots.
+
+    A state is one flat list of tensors: weights first. A cotangent is a list for those
+    of them that are real numbers: the optimizer also counts its steps.
+
+    Args:
+        problem: A `Problem` with an optimizer.
+
+    Attributes:
+        problem: The problem.
+        slots: The optimizer's slots before the first step; the first counts steps.
+
+    Raises:
+        ValueError: If it has none, or one that cannot be differentiated.
+        TypeError: If it is something else.
+    """
+
+    def __init__(self, problem):
+        optimizer = problem.optimizer
+        if optimizer is None:
+            raise ValueError(
+                "This method follows the steps of training and needs an optimizer "
+                "that takes them. Give `optimizer`, such as keras.optimizers.SGD(0.1)."
+            )
+        if not isinstance(optimizer, (keras.optimizers.Optimizer, TunedOptimizer)):
+            raise TypeError(
+                "`optimizer` must be a Keras optimizer or a "
+                f"bilevel_tf.TunedOptimizer. Received: optimizer={optimizer!r}"
+            )
+        self.problem = problem
+        self.keras_optimizer = getattr(optimizer, "optimizer", optimizer)
+        self.tuned = getattr(optimizer, "functions", {})
+        self._optimizer = FunctionalOptimizer(optimizer, problem.weights)
+        self.slots = self._optimizer.initial_state()
+        self._reached = [False for _ in problem.hyperparameters]
+
+    def start(self, hyperparameters=None):
+        """x₀; of other hyperparameters where the start depends on them."""
+        problem = self.problem
+        weights = problem.weights
+        if problem.start is not None:
+            given = hyperparameters or problem.hyperparameters
+            weights = [tf.convert_to_tensor(w) for w in problem.start(given)]
+        return [*weights, *self.slots]
+
+    def step(self, t, state, hyperparameters=None):
+        """S_t(x_t, λ)."""
+        problem = self.problem
+        h = hyperparameters or problem.hyperparameters
+        weights, slots = self.weights(state), state[len(problem.weights) :]
+        gradients = problem.inner_gradients(weights, h, t)
+        weights, slots = self._optimizer(gradients, weights, slots, problem.packed(h))
+        return [*weights, *slots]
+
+    def weights(self, state):
+        """The weights of a state."""
+        return list(state[: len(self.problem.weights)])
+
+    def finite(self, state):
+        """Whether all weights are finite numbers, a boolean scalar."""
+        checks = [tf.reduce_all(tf.math.is_finite(w)) for w in self.weights(state)]
+        return tf.reduce_all(tf.stack(checks))
+
+    def pull_back(self, t, state, cotangent):
+        """(∂S_t/∂x)ᵀ · cotangent, and that with ∂S_t/∂λ, zeros where there is none."""
+        return self._pull_back(lambda h, x: self.step(t, x, h), state, cotangent)
+
+    def pull_back_start(self, cotangent):
+        """(∂x₀/∂λ)ᵀ · cotangent."""
+        return self._pull_back(lambda h, _: self.start(h), [], cotangent)[1]
+
+    def _pull_back(self, function, state, cotangent):
+        # New tensors: of one that is read from the surroundings too, that is no source.
+        h = [tf.identity(x) for x in self.problem.hyperparameters]
+        state = [tf.identity(x) for x in state]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            sources = [*real(state), *h]
+            tape.watch(sources)
+            targets = real(function(h, state))
+        found = tape.gradient(targets, sources, output_gradients=cotangent)
+        count = len(real(state))
+        # A matter of the graph, the same at every step: loops need not carry it.
+        pairs = zip(self._reached, found[count:], strict=True)
+        self._reached = [reached or g is not None for reached, g in pairs]
+        found = [
+            tf.zeros_like(x) if g is None else tf.convert_to_tensor(g)
+            for g, x in zip(found, sources, strict=True)
+        ]
+        return found[:count], found[count:]
+
+    def mark_reached(self):
+        """Find which λ a step or the start depends on, without a way back."""
+        state = self.start()
+        ones = [tf.ones_like(x) for x in real(state)]
+        self.pull_back(0, state, ones)
+        if self.problem.start is not None:
+            self.pull_back_start(ones)
+
+    def only_reached(self, gathered):
+        """`gathered`, with `None` for a λ that no step or start depends on."""
+        pairs = zip(self._reached, gathered, strict=True)
+        return [g if reached else None for reached, g in pairs]
+
+    def output_cotangent(self, state, cotangent):
+        """The cotangent of a state, given that of its weights."""
+        slots = real(state[len(self.problem.weights) :])
+        return [*cotangent, *(tf.zeros_like(s) for s in slots)]
+
+
+def real(state):
+    """Those tensors of a list that have derivatives."""
+    return [x for x in state if x.dtype.is_floating]

@@ -1,0 +1,135 @@
+"""What the methods share that differentiate the steps of a training run."""
+
+import tensorflow as tf
+
+from bilevel_tf.hypergradients.differentiating import Differentiating
+from bilevel_tf.hypergradients.method import count
+from bilevel_tf.hypergradients.problem import Hypergradient
+from bilevel_tf.hypergradients.training_run import TrainingRun
+
+
+class Trajectory(Differentiating):
+    """dQ(θ_T(λ), λ)/dλ, where θ_T is the end of T optimizer steps.
+
+    Nothing differentiates a loop: one loop takes the steps, and the derivatives are
+    carried through single steps, by that loop or by a second one.
+
+    Args:
+        steps: T, at least 1.
+        **kwargs: See `Method`.
+
+    The report has the "steps" and the "first_bad_step", the number from 0 of the first
+    one after which the weights were not finite, or −1.
+
+    Raises:
+        ValueError: At the call, if the problem has no optimizer, or none that can be
+            differentiated.
+        FloatingPointError: At the call, when running eagerly, if the weights became
+            infinite or NaN.
+    """
+
+    needs_optimizer = True
+
+    def __init__(self, steps, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = count(steps, "steps", 1)
+        self.inner_batches = self.steps
+
+    def get_config(self):
+        return {**super().get_config(), "steps": self.steps}
+
+
+class Reverse(Trajectory):
+    """Reverse mode: from the last step to the first, the cotangents of the states.
+
+        x̄_T = ∂Q/∂x_T;   x̄_t = (∂S_t/∂x)ᵀ x̄_{t+1};   λ̄ += (∂S_t/∂λ)ᵀ x̄_{t+1}
+
+    The methods differ in where this finds the states x_t. A subclass says what of the
+    run it keeps in memory (`begin`, `advance`, `current`), and how it finds the states
+    again, from the last to the first (`recall`). Memories are structures of tensors
+    and `TensorArray`s.
+    """
+
+    first = 0
+
+    def run(self, problem):
+        """A `TrainingRun` of the problem."""
+        return TrainingRun(problem)
+
+    def begin(self, run):
+        """The memory before the first step of a `TrainingRun`."""
+        raise NotImplementedError
+
+    def advance(self, run, t, memory):
+        """The memory after step t, and whether that was finite, a boolean scalar."""
+        raise NotImplementedError
+
+    def current(self, run, memory):
+        """The state at the end of all steps."""
+        raise NotImplementedError
+
+    def turn(self, run, memory):
+        """What the way back starts with."""
+        return memory
+
+    def recall(self, run, t, memory):
+        """x_t, and the memory without it."""
+        raise NotImplementedError
+
+    def more(self, run, memory):
+        """Further entries of the report, when the way back has ended."""
+        return {}
+
+    def hypergradient(self, problem):
+        """dQ/dλ after T steps from the weights of the problem."""
+        run = self.run(problem)
+        memory, bad = self._forward(run)
+        check_finite(bad)
+        end = self.current(run, memory)
+        weights = run.weights(end)
+        outer_loss, cotangent, direct = problem.outer_gradients(weights)
+        cotangent = run.output_cotangent(end, cotangent)
+        cotangent, gathered, memory = self._backward(run, memory, cotangent)
+        if problem.start is not None:
+            gathered = _sums(gathered, run.pull_back_start(cotangent))
+        gradients = problem.total(direct, run.only_reached(gathered))
+        report = {
+            "steps": tf.constant(self.steps),
+            "first_bad_step": bad,
+            **self.more(run, memory),
+        }
+        return Hypergradient(gradients, outer_loss, weights, report)
+
+    def _forward(self, run):
+        def body(t, memory, bad):
+            memory, finite = self.advance(run, t, memory)
+            return t + 1, memory, tf.where((bad < 0) & ~finite, t, bad)
+
+        start = tf.constant(0), self.begin(run), tf.constant(-1)
+        return tf.while_loop(lambda t, *_: t < self.steps, body, start)[1:]
+
+    def _backward(self, run, memory, cotangent):
+        def body(t, memory, cotangent, gathered):
+            state, memory = self.recall(run, t, memory)
+            cotangent, found = run.pull_back(t, state, cotangent)
+            return t - 1, memory, cotangent, _sums(gathered, found)
+
+        zeros = [tf.zeros_like(h) for h in run.problem.hyperparameters]
+        start = tf.constant(self.steps - 1), self.turn(run, memory), cotangent, zeros
+        loop = tf.while_loop(lambda t, *_: t >= self.first, body, start)
+        _, memory, cotangent, gathered = loop
+        return cotangent, gathered, memory
+
+
+def check_finite(bad):
+    """Raise a `FloatingPointError` that names the step; eagerly only."""
+    if tf.executing_eagerly() and bad >= 0:
+        raise FloatingPointError(
+            f"The weights became infinite or NaN in step {int(bad)} of training. "
+            "A smaller learning rate, gradient clipping, or other hyperparameters "
+            "keep them finite."
+        )
+
+
+def _sums(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]
