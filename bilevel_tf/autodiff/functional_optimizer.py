@@ -44,13 +44,15 @@ class FunctionalOptimizer:
         # `tf.function` can create no variables, not even in an `init_scope`, and needs
         # none.
         with tf.init_scope(), tf.variable_creator_scope(_constant):
-            self._copy = _pure_copy(self._original)
+            config = optimizer.config if tuned else self._original.get_config()
+            self._copy = _pure_copy(self._original, config)
+            rate = self._copy._learning_rate
             self._set = self._replace_tuned(weights[0].dtype) if tuned else {}
             self._weights = [
                 _shadow(w, i, self._original) for i, w in enumerate(weights)
             ]
             self._copy.build(self._weights)
-        apart = [self._copy._learning_rate, *self._set.values()]
+        apart = [rate, *self._set.values()]
         self._slots = [
             v for v in self._copy.variables if not any(v is a for a in apart)
         ]
@@ -173,12 +175,11 @@ class _Replaced(keras.Variable):
     __hash__ = keras.Variable.__hash__
 
 
-def _pure_copy(optimizer):
+def _pure_copy(optimizer, config):
     kind = type(optimizer)
-    config = optimizer.get_config()
     # Schedules are shared, not copied; they have no state.
     rate = optimizer._learning_rate
-    config["learning_rate"] = 1.0
+    config = {**config, "learning_rate": 1.0}
     copy = type(kind.__name__, (kind, _Pure), {}).from_config(config)
     if not isinstance(rate, keras.Variable):
         copy.learning_rate = rate

@@ -54,6 +54,7 @@ class BestResponse(Method):
                 "BilevelModel.from_keras."
             )
         model.check_penalties_respond()
+        model.check_optimizer_not_tuned(type(self).__name__)
         model.check_factors_scalar(type(self).__name__)
         if self.linearized:
             model.check_outputs_linearize()

@@ -27,6 +27,8 @@ class Differentiating(Method):
                 has a prior, which this method has no use for.
         """
         model.check_hyperparameters_differentiable(type(self).__name__)
+        if not self.needs_optimizer:
+            model.check_optimizer_not_tuned(type(self).__name__)
 
     def hypergradient(self, problem):
         """dQ/dλ of a `Problem`.

@@ -33,7 +33,7 @@ class ForwardMode(Trajectory):
         """
         start = run.start()
         if run.problem.start is None:
-            size = len(_directions(run.problem.hyperparameters)[0])
+            size = sum(h.shape.num_elements() for h in run.problem.hyperparameters)
             return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
         return _tangents(lambda h, _: run.start(h), run, [], [])
 
@@ -46,6 +46,7 @@ class ForwardMode(Trajectory):
     def read(self, run, state, tangents):
         """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
         problem = run.problem
+        run.mark_reached()
         weights = run.weights(state)
         outer_loss, cotangent, direct = problem.outer_gradients(weights)
         total = tf.add_n(
@@ -62,7 +63,6 @@ class ForwardMode(Trajectory):
         """dQ/dλ after T steps from the weights of the problem."""
         run = TrainingRun(problem)
         state, tangents = run.start(), self.initial_tangents(run)
-        run.mark_reached()
 
         def advance(t, state, tangents):
             return self.advance(run, t, state, tangents)

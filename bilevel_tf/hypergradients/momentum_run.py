@@ -9,7 +9,8 @@ from bilevel_tf.hypergradients.training_run import TrainingRun
 class MomentumRun(TrainingRun):
     """A `TrainingRun` with v ← γv − αg, w ← w + v: Keras's SGD.
 
-    The learning rate may be a schedule, or tuned; gradients may be clipped.
+    The learning rate may be a schedule, or tuned; gradients may be clipped. It starts
+    from rest.
 
     Args:
         problem: A `Problem`.
@@ -18,6 +19,8 @@ class MomentumRun(TrainingRun):
     Raises:
         ValueError: If the optimizer does anything else.
     """
+
+    resumable = False
 
     def __init__(self, problem, name):
         super().__init__(problem)

@@ -38,7 +38,13 @@ class Problem:
         hyperparameters: List of tensors.
         start: θ₀ as a function of the hyperparameters, a list, where a trajectory's
             start depends on them; `None` where it is `weights`.
-        optimizer: What takes the steps of a trajectory: a Keras optimizer.
+        optimizer: What takes the steps of a trajectory: a Keras optimizer, or a
+            `TunedOptimizer`.
+        variables: The variables that `weights` are the values of, for what optimizers
+            ask of variables: constraints, exclusion from weight decay. Defaults to
+            `weights` as given.
+        resumes: Whether a trajectory starts with the optimizer's current slots.
+            Defaults to `False`, with fresh ones.
         parts: L as a `ComposedLoss`, or `None` where it is not known in parts.
         example_losses: Function of weights and hyperparameters that returns one loss
             per example; defaults to `inner_loss`, which may.
@@ -54,6 +60,8 @@ class Problem:
         hyperparameters,
         start=None,
         optimizer=None,
+        variables=None,
+        resumes=False,
         parts=None,
         example_losses=None,
         names=None,
@@ -65,6 +73,8 @@ class Problem:
         self.hyperparameters = [tf.convert_to_tensor(h) for h in hyperparameters]
         self.start = start
         self.optimizer = optimizer
+        self.variables = list(weights if variables is None else variables)
+        self.resumes = resumes
         self.parts = parts
         self.example_losses = example_losses or self._inner_losses
         self.packed = packed or list

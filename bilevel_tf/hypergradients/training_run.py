@@ -18,12 +18,15 @@ class TrainingRun:
 
     Attributes:
         problem: The problem.
+        resumable: Whether it can start with other slots than fresh ones.
         slots: The optimizer's slots before the first step; the first counts steps.
 
     Raises:
         ValueError: If it has none, or one that cannot be differentiated.
         TypeError: If it is something else.
     """
+
+    resumable = True
 
     def __init__(self, problem):
         optimizer = problem.optimizer
@@ -40,8 +43,10 @@ class TrainingRun:
         self.problem = problem
         self.keras_optimizer = getattr(optimizer, "optimizer", optimizer)
         self.tuned = getattr(optimizer, "functions", {})
-        self._optimizer = FunctionalOptimizer(optimizer, problem.weights)
-        self.slots = self._optimizer.initial_state()
+        self._optimizer = FunctionalOptimizer(optimizer, problem.variables)
+        resumes = problem.resumes and self.resumable
+        optimizer = self._optimizer
+        self.slots = optimizer.current_state() if resumes else optimizer.initial_state()
         self._reached = [False for _ in problem.hyperparameters]
 
     def start(self, hyperparameters=None):

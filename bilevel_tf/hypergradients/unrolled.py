@@ -57,8 +57,8 @@ class Unrolled(Reverse):
                 f"Received: truncation={self.truncation}, steps={self.steps}"
             )
         state = run.start()
-        room = 1 + self._place(self.steps - 1)
-        return state, states.empty(state, int(room))
+        last = (self.steps - self.first + self._length - 2) // self._length
+        return state, states.empty(state, last + 1)
 
     def advance(self, run, t, memory):
         """One step, from a state that is stored."""

@@ -110,7 +110,7 @@ class HyperparameterSpace(keras.layers.Layer):
             part = unconstrained[..., start : start + scale.size]
             start += scale.size
             part = tf.reshape(part, tf.concat([batch, list(scale.shape)], 0))
-            part = tf.ensure_shape(part, static_batch + scale.shape)
+            part.set_shape(static_batch + scale.shape)
             values[name] = scale.constrain(part)
         return values
 

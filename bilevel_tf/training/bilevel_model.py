@@ -3,11 +3,13 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.training import checks, conversion, exporting, rounds, state
 from bilevel_tf.training.callbacks import FitCallback
+from bilevel_tf.training.optimizers import following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
 from bilevel_tf.training.validation_feed import outer_feed, split_validation
@@ -58,6 +60,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             # Older releases of Keras 3 track the layers of the graph alone.
             self._layers.append(hyperparameters)
         self.method = None
+        self.stepping_optimizer = None
         self.response_optimizer = None
         self.response_follows = False
         self.hyper_optimizer = None
@@ -119,7 +122,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
         """Configure training.
 
         Args:
-            optimizer: Of the weights, as in Keras. Defaults to "sgd".
+            optimizer: Of the weights, as in Keras, or a `TunedOptimizer` with
+                hyperparameters of its own. Defaults to "sgd".
             hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
                 paper uses on images.
             response_optimizer: Of the responses. Defaults to a copy of `optimizer`
@@ -133,12 +137,17 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 does not fit the loss.
         """
         method = checks.check_method(DeltaSTN() if method is None else method)
-        super().compile(optimizer=optimizer, **kwargs)
+        tuned = isinstance(optimizer, TunedOptimizer)
+        config = optimizer.config if tuned else None
+        super().compile(following(optimizer, self.hyperparameters), **kwargs)
+        # Of a loss scale steps are taken without, which is the same to rounding.
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        self.stepping_optimizer = optimizer if tuned else inner
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
         checks.check_log_names(self)
         self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
-        self.response_optimizer = _optimizer(response_optimizer, self.optimizer)
+        self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
         self.response_follows = response_optimizer is None
         self.response_optimizer.build(self.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
@@ -156,6 +165,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
             return config
         serialize = keras.saving.serialize_keras_object
         response = None if self.response_follows else serialize(self.response_optimizer)
+        if isinstance(self.stepping_optimizer, TunedOptimizer):
+            config["optimizer"] = serialize(self.stepping_optimizer)
         return {
             **config,
             "hyper_optimizer": serialize(self.hyper_optimizer),
@@ -338,7 +349,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         return model
 
 
-def _optimizer(given, default):
+def _optimizer(given, default, config=None):
     if given is None:
-        return type(default).from_config(default.get_config())
+        return type(default).from_config(config or default.get_config())
     return keras.optimizers.get(given)

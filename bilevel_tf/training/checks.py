@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.hypergradients.method import Method
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.scales import Integer
@@ -91,6 +92,18 @@ def check_hyperparameters_differentiable(model, method):
                 f"`prior` of '{name}' has no effect under {method}, which keeps no "
                 f"distribution of hyperparameters. Leave it out, or use {fitting}."
             )
+
+
+def check_optimizer_not_tuned(model, method):
+    """Raise a `ValueError` where hyperparameters act through the optimizer."""
+    if isinstance(model.stepping_optimizer, TunedOptimizer):
+        names = ", ".join(f"`{name}`" for name in model.stepping_optimizer.functions)
+        raise ValueError(
+            f"{method} cannot reach {names} of the optimizer, which are not in the "
+            "training loss. Use a method that follows the optimizer's steps: Unrolled, "
+            "Greedy, ForwardMode, RMAD or DrMAD; or HypergradientDescent for learning "
+            "rates alone."
+        )
 
 
 def check_factor_shapes(model):

@@ -15,7 +15,8 @@ def model_problem(model, training, validation):
 
     The losses are those of `fit`: L the training loss with weight penalties, in
     training mode, Q the loss on the validation batch without, in inference mode. Masks
-    and noise are the same in every call of L. What a call does to batch statistics
+    and noise are the same in every call of L. Steps are those of the model's optimizer
+    from its current slots. What a call does to batch statistics
     and random seeds is dropped.
 
     Args:
@@ -88,6 +89,9 @@ def model_problem(model, training, validation):
         outer_loss,
         model.trainable_variables,
         [space.unconstrained],
+        optimizer=model.stepping_optimizer,
+        resumes=True,
+        packed=lambda h: space.constrain(h[0]),
         parts=ComposedLoss(predict, data_loss, penalty if penalized else None),
         example_losses=example_losses,
         names=["space"],

@@ -57,6 +57,10 @@ class RespondingNetwork:
         """Raise where a penalty has a factor per weight, which no response takes."""
         checks.check_factors_scalar(self, method)
 
+    def check_optimizer_not_tuned(self, method):
+        """Raise where hyperparameters act through the optimizer."""
+        checks.check_optimizer_not_tuned(self, method)
+
     def check_hyperparameters_differentiable(self, method):
         """Raise where a hyperparameter's effect has no derivative."""
         checks.check_hyperparameters_differentiable(self, method)
