@@ -46,6 +46,7 @@ class BestResponse(Method):
             ValueError: If there is no hyper-layer, or if a weight penalty with a
                 tuned factor is on a weight that cannot respond.
         """
+        model.check_optimizer_not_tuned(type(self).__name__)
         if not model.hyper_layers:
             raise ValueError(
                 f"{type(self).__name__} needs layers that respond to the "
@@ -54,7 +55,6 @@ class BestResponse(Method):
                 "BilevelModel.from_keras."
             )
         model.check_penalties_respond()
-        model.check_optimizer_not_tuned(type(self).__name__)
         model.check_factors_scalar(type(self).__name__)
         if self.linearized:
             model.check_outputs_linearize()

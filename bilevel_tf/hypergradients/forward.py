@@ -68,7 +68,9 @@ class ForwardMode(Trajectory):
             return self.advance(run, t, state, tangents)
 
         # Vectorisation traces a graph at every call; once is enough.
-        advance = tf.function(advance) if tf.executing_eagerly() else advance
+        advance = (
+            tf.function(advance, autograph=False) if tf.executing_eagerly() else advance
+        )
 
         def body(t, state, tangents, bad):
             state, tangents = advance(t, state, tangents)

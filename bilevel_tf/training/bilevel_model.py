@@ -143,6 +143,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
         # Of a loss scale steps are taken without, which is the same to rounding.
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.stepping_optimizer = optimizer if tuned else inner
+        if tuned:
+            self._compile_config.config["optimizer"] = optimizer
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
         checks.check_log_names(self)
         self._respond_by(method)
@@ -165,8 +167,6 @@ class BilevelModel(RespondingNetwork, keras.Model):
             return config
         serialize = keras.saving.serialize_keras_object
         response = None if self.response_follows else serialize(self.response_optimizer)
-        if isinstance(self.stepping_optimizer, TunedOptimizer):
-            config["optimizer"] = serialize(self.stepping_optimizer)
         return {
             **config,
             "hyper_optimizer": serialize(self.hyper_optimizer),

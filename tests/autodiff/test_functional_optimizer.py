@@ -326,7 +326,7 @@ def test_tuned_numbers_must_exist_and_be_functions_to_scalars():
         TunedOptimizer(optimizers.SGD(), beta_1=lambda h: h)
     with pytest.raises(ValueError, match="no number `nesterov`"):
         TunedOptimizer(optimizers.SGD(), nesterov=lambda h: h)
-    with pytest.raises(TypeError, match="`momentum` must be a function"):
+    with pytest.raises(TypeError, match="`momentum` must be a hyperparameter"):
         TunedOptimizer(optimizers.SGD(), momentum=0.9)
     with pytest.raises(TypeError, match="`optimizer` must be"):
         TunedOptimizer("sgd")
