@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hypergradients.method import all_at_once, count
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.training_run import TrainingRun, real
 from bilevel_tf.hypergradients.trajectory import Trajectory, check_finite
@@ -13,18 +14,79 @@ class ForwardMode(Trajectory):
     """Z_{t+1} = ∂S_t/∂x · Z_t + ∂S_t/∂λ, where Z_t = dx_t/dλ.
 
     Memory does not depend on the number of steps; time and memory are those of as many
-    runs as there are scalar hyperparameters. For real-time use, Z can be kept between
-    outer steps: `initial_tangents`, `advance` and `read` are the parts of
-    `hypergradient`.
+    runs as there are scalar hyperparameters.
 
     Args:
-        steps: T, at least 1.
+        steps: T, at least 1. Defaults to 1.
+        real_time: In `fit`, carry Z along with the training itself, over all steps
+            since the start, instead of T steps ahead at every outer step: the paper's
+            real-time form, in which the derivative is of the whole run so far. `steps`
+            is then of no effect. Defaults to `False`.
+        max_entries: Most entries of Z in real time: scalar hyperparameters times
+            weights and slots. Defaults to 100 million (400 MB in single precision).
         **kwargs: See `Method`.
+
+    Raises:
+        ValueError: At `compile`, if Z would have more entries.
 
     Reference:
         Franceschi et al., "Forward and reverse gradient-based hyperparameter
         optimization", 2017.
     """
+
+    def __init__(self, steps=1, real_time=False, max_entries=100_000_000, **kwargs):
+        super().__init__(steps, **kwargs)
+        self.real_time = bool(real_time)
+        self.max_entries = count(max_entries, "max_entries", 1)
+        self._tangents = []
+        if real_time:
+            self.inner_batches = 0
+
+    def build(self, model):
+        """In real time, make the variables for Z."""
+        super().build(model)
+        if not self.real_time or model.stepping_optimizer is None:
+            return
+        run = TrainingRun(model.problem(None, None))
+        size, shapes = model.hyperparameters.size, real(run.start())
+        entries = size * sum(x.shape.num_elements() for x in shapes)
+        if entries > self.max_entries:
+            raise ValueError(
+                f"Forward mode in real time would carry {entries:,} numbers ({size:,} "
+                f"scalar hyperparameters for every weight and slot), more than "
+                f"max_entries={self.max_entries:,}. Use bilevel_tf.Unrolled or "
+                "bilevel_tf.Neumann, whose memory does not grow with hyperparameters."
+            )
+        self._tangents = [
+            model.add_method_state(f"tangent_{i}", (size, *x.shape), x.dtype.name)
+            for i, x in enumerate(shapes)
+        ]
+
+    def inner_step(self, model, x, y, sample_weight):
+        """An ordinary step; in real time also Z ← ∂S/∂x · Z + ∂S/∂λ."""
+        if not self.real_time:
+            return super().inner_step(model, x, y, sample_weight)
+        batch = keras.tree.map_structure(
+            lambda array: None if array is None else array[None], (x, y, sample_weight)
+        )
+        run = TrainingRun(model.problem(batch, None))
+        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
+        # At the weights before the step, with the noise that the step is going to draw.
+        _, tangents = self.advance(run, 0, run.start(), tangents)
+        tangents = all_at_once(tangents)
+        with tf.control_dependencies(tangents):
+            results = super().inner_step(model, x, y, sample_weight)
+        for variable, value in zip(self._tangents, tangents, strict=True):
+            variable.assign(value)
+        return results
+
+    def outer_step(self, model, validation, training):
+        """λ ← a step along dQ/dλ; in real time with the Z that is there."""
+        if not self.real_time:
+            return super().outer_step(model, validation, training)
+        run = TrainingRun(model.problem(None, validation))
+        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
+        return self.descend(model, self.read(run, run.start(), tangents))
 
     def initial_tangents(self, run):
         """Z₀, a list for the real tensors of a state, each with one more axis in front.
@@ -35,18 +97,17 @@ class ForwardMode(Trajectory):
         if run.problem.start is None:
             size = sum(h.shape.num_elements() for h in run.problem.hyperparameters)
             return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
-        return _tangents(lambda h, _: run.start(h), run, [], [])
+        return _pushed(lambda h, _: run.start(h), run, [], [])
 
     def advance(self, run, t, state, tangents):
         """x_{t+1} and Z_{t+1}, given those of step t."""
         following = run.step(t, state)
-        tangents = _tangents(lambda h, x: run.step(t, x, h), run, state, tangents)
+        tangents = _pushed(lambda h, x: run.step(t, x, h), run, state, tangents)
         return following, tangents
 
     def read(self, run, state, tangents):
         """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
         problem = run.problem
-        run.mark_reached()
         weights = run.weights(state)
         outer_loss, cotangent, direct = problem.outer_gradients(weights)
         total = tf.add_n(
@@ -81,12 +142,20 @@ class ForwardMode(Trajectory):
         loop = tf.while_loop(lambda t, *_: t < self.steps, body, start)
         _, state, tangents, bad = loop
         check_finite(bad)
+        run.mark_reached()
         found = self.read(run, state, tangents)
         report = {"steps": tf.constant(self.steps), "first_bad_step": bad}
         return found._replace(report=report)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "real_time": self.real_time,
+            "max_entries": self.max_entries,
+        }
 
-def _tangents(function, run, state, tangents):
+
+def _pushed(function, run, state, tangents):
     """Tangents of a state that is a function of λ and a state, in all directions."""
     h = [tf.identity(x) for x in run.problem.hyperparameters]
     state = [tf.identity(x) for x in state]

@@ -47,7 +47,8 @@ class TrainingRun:
         resumes = problem.resumes and self.resumable
         optimizer = self._optimizer
         self.slots = optimizer.current_state() if resumes else optimizer.initial_state()
-        self._reached = [False for _ in problem.hyperparameters]
+        # `None` as long as it is not known.
+        self._reached = [None for _ in problem.hyperparameters]
 
     def start(self, hyperparameters=None):
         """x₀; of other hyperparameters where the start depends on them."""
@@ -96,7 +97,7 @@ class TrainingRun:
         count = len(real(state))
         # A matter of the graph, the same at every step: loops need not carry it.
         pairs = zip(self._reached, found[count:], strict=True)
-        self._reached = [reached or g is not None for reached, g in pairs]
+        self._reached = [bool(reached) or g is not None for reached, g in pairs]
         found = [
             tf.zeros_like(x) if g is None else tf.convert_to_tensor(g)
             for g, x in zip(found, sources, strict=True)
@@ -112,9 +113,9 @@ class TrainingRun:
             self.pull_back_start(ones)
 
     def only_reached(self, gathered):
-        """`gathered`, with `None` for a λ that no step or start depends on."""
+        """`gathered`, with `None` for a λ known not to enter any step or start."""
         pairs = zip(self._reached, gathered, strict=True)
-        return [g if reached else None for reached, g in pairs]
+        return [None if reached is False else g for reached, g in pairs]
 
     def output_cotangent(self, state, cotangent):
         """The cotangent of a state, given that of its weights."""

@@ -20,6 +20,7 @@ METHODS = {
     "DARTS": bt.DARTS(0.5, train_steps=2),
     "DARTS, differences": bt.DARTS(0.5, "finite_difference", train_steps=2),
     "Unrolled": bt.Unrolled(3, train_steps=2),
+    "forward, real time": bt.ForwardMode(real_time=True, train_steps=2),
     "checkpointed": bt.Unrolled(4, truncation=3, checkpointed=True, train_steps=2),
 }
 
@@ -335,7 +336,7 @@ class TunedRate:
     def train(self, steps):
         """Keras's own training, one batch after the other."""
         x, y = data(24)
-        batches = x.reshape(3, 8, 6), y.reshape(3, 8)
+        batches = tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
         for step in range(steps):
             self.model.train_step((batches[0][step % 3], batches[1][step % 3]))
 
@@ -383,6 +384,44 @@ def test_looking_ahead_is_training(method, optimizer):
     for variable, value in zip(variables, before, strict=True):
         if variable is not space.unconstrained:
             np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "Adam"])
+@pytest.mark.usefixtures("float64")
+def test_forward_mode_in_real_time_is_of_the_whole_run(optimizer):
+    tuned = TunedRate(bt.ForwardMode(real_time=True), optimizer)
+    model, space = tuned.model, tuned.space
+    state = list(model.method_state.values())
+    variables = [*model.variables, *model.optimizer.variables, *state]
+    before = [np.array(v) for v in variables]
+    start = np.array(space.unconstrained)
+    train = tf.function(lambda: tuned.train(5), autograph=False)
+
+    def after(h):
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        space.unconstrained.assign(h)
+        train()
+        return tuned.outer_loss()
+
+    expected = []
+    for direction in np.eye(3):
+        step = 1e-5 * direction
+        expected.append((after(start + step) - after(start - step)) / 2e-5)
+    after(start)
+    weights = [np.array(w) for w in model.trainable_variables]
+    model.outer_train_step((data(10, seed=1),))
+    found = start - np.array(space.unconstrained)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_forward_mode_in_real_time_refuses_too_many_tangents():
+    # 3 hyperparameters × (43 weights and as many momenta).
+    with pytest.raises(ValueError, match=r"258 numbers .3 scalar.*max_entries=257"):
+        TunedRate(bt.ForwardMode(real_time=True, max_entries=257))
+    TunedRate(bt.ForwardMode(real_time=True, max_entries=258))
 
 
 def test_training_takes_the_rate_from_the_space():
