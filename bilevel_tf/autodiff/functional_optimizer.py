@@ -45,12 +45,13 @@ class FunctionalOptimizer:
         # none.
         with tf.init_scope(), tf.variable_creator_scope(_constant):
             self._copy = _pure_copy(self._original)
+            rate = self._copy._learning_rate
             self._set = self._replace_tuned(weights[0].dtype) if tuned else {}
             self._weights = [
                 _shadow(w, i, self._original) for i, w in enumerate(weights)
             ]
             self._copy.build(self._weights)
-        apart = [self._copy._learning_rate, *self._set.values()]
+        apart = [rate, *self._set.values()]
         self._slots = [
             v for v in self._copy.variables if not any(v is a for a in apart)
         ]

@@ -46,6 +46,7 @@ class ForwardMode(Trajectory):
     def read(self, run, state, tangents):
         """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
         problem = run.problem
+        run.mark_reached()
         weights = run.weights(state)
         outer_loss, cotangent, direct = problem.outer_gradients(weights)
         total = tf.add_n(
@@ -62,7 +63,6 @@ class ForwardMode(Trajectory):
         """dQ/dλ after T steps from the weights of the problem."""
         run = TrainingRun(problem)
         state, tangents = run.start(), self.initial_tangents(run)
-        run.mark_reached()
 
         def advance(t, state, tangents):
             return self.advance(run, t, state, tangents)
