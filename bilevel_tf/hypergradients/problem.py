@@ -37,8 +37,10 @@ class Problem:
             trajectory starts.
         hyperparameters: List of tensors.
         start: θ₀ as a function of the hyperparameters, a list, where a trajectory's
-            start depends on them; `None` where it is `weights`.
-        optimizer: What takes the steps of a trajectory: a Keras optimizer.
+            start depends on them, the same at every call; `None` where it is
+            `weights`.
+        optimizer: What takes the steps of a trajectory: a Keras optimizer, or a
+            `TunedOptimizer`.
         names: Names of the hyperparameters, for errors.
         packed: What makes of the flat hyperparameters the user's structure.
     """
