@@ -682,7 +682,7 @@ ALL = [*METHODS, bt.DrMAD(STEPS), bt.Greedy(), bt.DARTS(0.1)]
 def test_compiled_gives_the_same_and_is_traced_once(method, jit):
     optimizer, traces = momentum_sgd(), []
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def run(weights, h):
         traces.append(1)
         return found(method, optimizer, weights=weights, hyperparameters=h)
