@@ -95,7 +95,7 @@ class ForwardMode(Trajectory):
         """
         start = run.start()
         if run.problem.start is None:
-            size = sum(h.shape.num_elements() for h in run.problem.hyperparameters)
+            size = sum(_sizes(run.problem.hyperparameters))
             return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
         return _pushed(lambda h, _: run.start(h), run, [], [])
 
@@ -171,7 +171,7 @@ def _pushed(function, run, state, tangents):
 
 def _directions(hyperparameters):
     """One direction per scalar in λ: a list for λ, each with one more axis in front."""
-    sizes = [h.shape.num_elements() for h in hyperparameters]
+    sizes = _sizes(hyperparameters)
     parts = tf.split(tf.eye(sum(sizes), dtype=tf.float64), sizes, axis=1)
     return [
         tf.cast(tf.reshape(p, [sum(sizes), *h.shape]), h.dtype)
@@ -180,9 +180,13 @@ def _directions(hyperparameters):
 
 
 def _split(vector, hyperparameters):
-    sizes = [h.shape.num_elements() for h in hyperparameters]
+    sizes = _sizes(hyperparameters)
     parts = tf.split(vector, sizes)
     return [
         tf.cast(tf.reshape(p, h.shape), h.dtype)
         for p, h in zip(parts, hyperparameters, strict=True)
     ]
+
+
+def _sizes(hyperparameters):
+    return [h.shape.num_elements() for h in hyperparameters]

@@ -29,8 +29,9 @@ def hypergradient(
             them.
         hyperparameters: Structure of tensors or variables.
         method: A method object, such as `bilevel_tf.Neumann(20)`.
-        optimizer: A Keras optimizer, for methods that follow its steps. It is left
-            as it is: steps are taken on copies of the weights, from fresh slots.
+        optimizer: A Keras optimizer, or a `TunedOptimizer`, for methods that follow
+            its steps. It is left as it is: steps are taken on copies of the weights,
+            from fresh slots.
 
     Returns:
         A `Hypergradient`: `gradients` structured as `hyperparameters`, `outer_loss`,

@@ -37,7 +37,8 @@ class Problem:
             trajectory starts.
         hyperparameters: List of tensors.
         start: θ₀ as a function of the hyperparameters, a list, where a trajectory's
-            start depends on them; `None` where it is `weights`.
+            start depends on them, the same at every call; `None` where it is
+            `weights`.
         optimizer: What takes the steps of a trajectory: a Keras optimizer, or a
             `TunedOptimizer`.
         variables: The variables that `weights` are the values of, for what optimizers

@@ -57,13 +57,15 @@ class Unrolled(Reverse):
                 f"Received: truncation={self.truncation}, steps={self.steps}"
             )
         state = run.start()
-        last = (self.steps - self.first + self._length - 2) // self._length
-        return state, states.empty(state, last + 1)
+        room = 1 + self._place(self.steps - 1)
+        return state, states.empty(state, room)
 
     def advance(self, run, t, memory):
         """One step, from a state that is stored."""
         state, stored = memory
-        stored = states.written(stored, self._place(t), state)
+        # All steps before the ones to go back through share the first place.
+        place = tf.maximum(self._place(t), 0)
+        stored = states.written(stored, place, state)
         state = run.step(t, state)
         return (state, stored), run.finite(state)
 
@@ -72,7 +74,7 @@ class Unrolled(Reverse):
 
         So each is replaced by the next one until the segment's first has come.
         """
-        return tf.maximum(t - self.first + self._length - 1, 0) // self._length
+        return (t - self.first + self._length - 1) // self._length
 
     def current(self, run, memory):
         """The last state."""

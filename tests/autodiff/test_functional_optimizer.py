@@ -329,7 +329,7 @@ def test_tuned_numbers_must_exist_and_be_functions_to_scalars():
     with pytest.raises(TypeError, match="`momentum` must be a hyperparameter"):
         TunedOptimizer(optimizers.SGD(), momentum=0.9)
     with pytest.raises(TypeError, match="`optimizer` must be"):
-        TunedOptimizer("sgd")
+        TunedOptimizer(0.1)
     tuned = TunedOptimizer(optimizers.SGD(), momentum=lambda h: h)
     pure = FunctionalOptimizer(tuned, tensors_at_start())
     with pytest.raises(ValueError, match=r"`momentum` must return a scalar.*\(2,\)"):

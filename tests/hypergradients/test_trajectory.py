@@ -147,11 +147,11 @@ def test_forward_mode_can_be_taken_apart():
         close(result.gradients, expected.gradients)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 9, 12])
-@pytest.mark.parametrize("truncation", [None, 1, 4])
+@pytest.mark.parametrize(
+    ("steps", "truncation"),
+    [(1, None), (2, None), (5, None), (9, None), (12, None), (5, 1), (9, 4), (12, 5)],
+)
 def test_checkpoints_change_no_bit(steps, truncation):
-    if truncation is not None and truncation > steps:
-        pytest.skip("no such truncation")
     h = [tf.constant([0.3, -0.2], tf.float64)]
     problem = Problem(
         lambda w, h, t: tf.reduce_sum(
@@ -330,31 +330,40 @@ def test_reversible_equals_unrolled_to_its_rounding():
     assert errors[2] < errors[1] / 100
 
 
-def test_reversible_in_single_precision():
+@pytest.mark.parametrize("jit", [False, True])
+def test_reversible_in_single_precision(jit):
     keras.backend.set_floatx("float32")
-    single = lambda structure: tf.nest.map_structure(  # noqa: E731
-        lambda x: tf.cast(x, tf.float32), structure
-    )
-    x = tf.constant(np.random.default_rng(0).normal(size=(20, 3)), tf.float32)
-    given = {"weights": single([0.3, -0.5, 1.0]), "hyperparameters": single([-1.0])}
+    generator = np.random.default_rng(0)
+    draw = lambda *shape: tf.constant(generator.normal(size=shape), tf.float32)  # noqa: E731
+    x, labels = draw(64, 20), tf.constant(generator.integers(0, 5, 64))
+    weights = [0.3 * draw(*shape) for shape in ((20, 32), (32,), (32, 5))]
 
-    def inner(w, h):
-        return tf.reduce_mean(tf.cos(x @ tf.stack(w)[:, None])) + tf.exp(
-            h[0]
-        ) * tf.reduce_sum(tf.stack(w) ** 2)
+    # Enough operations for XLA to fuse them differently in the two directions.
+    def logits(w, h):
+        hidden = tf.nn.gelu(h[1] * (x @ w[0]) + w[1])
+        mean, variance = tf.nn.moments(hidden, [1], keepdims=True)
+        return tf.nn.softplus((hidden - mean) * tf.math.rsqrt(variance + 1e-3)) @ w[2]
 
-    def outer(w, h):
-        return tf.reduce_sum(tf.sin(tf.stack(w)))
-
-    optimizer = fast_sgd()
-    run = tf.function(
-        lambda method: hypergradient(
-            inner, outer, **given, method=method, optimizer=optimizer
+    def inner(w, h, t):
+        rows = tf.range(16) + 16 * (t % 4)
+        taken = tf.gather(logits(w, h), rows)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.gather(labels, rows), taken
         )
-    )
-    result, expected = run(bt.RMAD(300)), run(bt.Unrolled(300))
+        penalty = 0.01 * tf.exp(h[0]) * tf.reduce_sum(w[0] ** 2)
+        return tf.reduce_mean(losses * tf.exp(0.1 * taken[:, 0])) + penalty
+
+    optimizer = keras.optimizers.SGD(0.02, momentum=0.9)
+
+    @tf.function(jit_compile=jit)
+    def run(method):
+        h = [tf.constant(0.1), tf.constant(1.2)]
+        outer = lambda w, h: tf.reduce_mean(logits(w, h) ** 2)  # noqa: E731
+        return hypergradient(inner, outer, weights, h, method, optimizer)
+
+    result, expected = run(bt.RMAD(60)), run(bt.Unrolled(60))
     assert result.report["recovered"]
-    close(result.gradients, expected.gradients, rtol=1e-3, atol=1e-5)
+    close(result.gradients, expected.gradients, rtol=1e-3)
 
 
 def test_a_start_that_is_not_recovered_is_reported():
@@ -569,18 +578,18 @@ def test_the_start_may_depend_on_hyperparameters(method):
         factor = tf.exp(h["scale"] - 1.1)
         return tf.nest.map_structure(lambda w: factor * w, NETWORK.weights)
 
-    def shifted(h):
-        return found(bt.Unrolled(STEPS), weights=start(h), hyperparameters=h).outer_loss
-
+    optimizer, h = momentum_sgd(), NETWORK.hyperparameters
     result = found(method, weights=start)
-    h = NETWORK.hyperparameters
 
+    @tf.function
     def along(scale):
-        return shifted({**h, "scale": scale})
+        moved = {**h, "scale": scale}
+        given = {"weights": start(moved), "hyperparameters": moved}
+        return found(bt.Unrolled(STEPS), optimizer, **given).outer_loss
 
     expected = central_differences(along, h["scale"])
     close(result.gradients["scale"], expected, rtol=1e-6)
-    fixed = found(method).gradients
+    fixed = found(bt.Unrolled(STEPS)).gradients
     assert abs(fixed["scale"] - expected) > 1e-3
     close(result.gradients["decay"], fixed["decay"])
 
@@ -673,7 +682,7 @@ ALL = [*METHODS, bt.DrMAD(STEPS), bt.Greedy(), bt.DARTS(0.1)]
 def test_compiled_gives_the_same_and_is_traced_once(method, jit):
     optimizer, traces = momentum_sgd(), []
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def run(weights, h):
         traces.append(1)
         return found(method, optimizer, weights=weights, hyperparameters=h)
@@ -698,4 +707,4 @@ def test_methods_are_serialised(method):
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(method)
     assert again.get_config() == method.get_config()
-    close(found(again).gradients, found(method).gradients, rtol=0, atol=0)
+    assert vars(again) == vars(method)
