@@ -157,6 +157,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
 
     def _respond_by(self, method):
+        self.method_state.clear()
         method.build(self)
         self.method = method
 

@@ -36,15 +36,7 @@ class RespondingNetwork:
         return [v for response in trained for v in response.variables]
 
     def add_method_state(self, name, shape, dtype):
-        """A variable of a method, zero at first, saved with the model.
-
-        One of this name and shape that is there from an earlier `compile` is set to
-        zero and used again.
-        """
-        variable = self.method_state.get(name)
-        if variable is not None and variable.shape == tuple(shape):
-            variable.assign(tf.zeros(shape, dtype))
-            return variable
+        """A variable of a method, zero at first, saved with the model."""
         variable = keras.Variable("zeros", shape, dtype, trainable=False, name=name)
         self.method_state[name] = variable
         return variable

@@ -217,6 +217,64 @@ def test_xla_finds_the_same():
     np.testing.assert_allclose(*values, rtol=1e-4)
 
 
+def test_another_method_takes_away_the_state_of_the_last():
+    model = network(METHODS["HOAG"])
+    count = len(model.variables)
+    model.compile("sgd", method=METHODS["Neumann"], loss="mse")
+    assert len(model.method_state) == 0
+    assert len(model.variables) == count - 7
+    model.compile("sgd", method=METHODS["HOAG"], loss="mse")
+    assert len(model.method_state) == 7
+    assert len(model.variables) == count
+
+
+class Mixture(keras.layers.Layer):
+    """One of DARTS's mixed operations: a tuned softmax over two activations."""
+
+    def __init__(self, weights, **kwargs):
+        super().__init__(**kwargs)
+        self.mixture = weights
+
+    def call(self, inputs):
+        share = keras.ops.softmax(self.mixture.value())
+        share = keras.ops.cast(share, inputs.dtype)
+        return share[0] * keras.ops.tanh(inputs) + share[1] * keras.ops.relu(inputs)
+
+
+@pytest.mark.usefixtures("float64")
+def test_architecture_weights_have_a_direct_part():
+    hp = bt.HyperparameterSpace(mixture=bt.Unconstrained([0.3, -0.2]))
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(4)(inputs)
+    outputs = keras.layers.Dense(3)(Mixture(hp["mixture"])(x))
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    x, y = data(12, seed=1)
+    start = np.array(hp.unconstrained)
+
+    def loss(h):
+        hp.unconstrained.assign(h)
+        return float(crossentropy()(y, model(x, training=False)))
+
+    steps = 1e-5 * np.eye(2)
+    expected = [(loss(start + s) - loss(start - s)) / 2e-5 for s in steps]
+    hp.unconstrained.assign(start)
+    found = {}
+    for name, method in {
+        "first order": bt.DARTS(0.1, None),
+        "second order": bt.DARTS(0.1),
+        "implicit": bt.ConjugateGradient(damping=1e8),
+    }.items():
+        sgd = keras.optimizers.SGD(1.0)
+        model.compile("sgd", hyper_optimizer=sgd, method=method, loss=crossentropy())
+        model.outer_train_step(((x, y), stacked(*data(12))))
+        found[name] = start - np.array(hp.unconstrained)
+        hp.unconstrained.assign(start)
+    np.testing.assert_allclose(found["first order"], expected, rtol=1e-6)
+    # So large a damping leaves nothing but the direct part.
+    np.testing.assert_allclose(found["implicit"], expected, rtol=1e-5)
+    assert np.max(np.abs(found["second order"] - expected)) > 1e-4
+
+
 def test_outer_steps_do_not_retrace():
     model = network(METHODS["ConjugateGradient"])
     traces = []
