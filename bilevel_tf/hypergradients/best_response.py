@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.linearized import linearized_gradients
-from bilevel_tf.hypergradients.method import Method, all_at_once
+from bilevel_tf.hypergradients.method import Method, all_at_once, non_negative
 from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.layers.response import StructuredResponse
 
@@ -32,12 +32,7 @@ class BestResponse(Method):
         self, train_steps=5, valid_steps=1, entropy_weight=1e-3, warmup_epochs=0
     ):
         super().__init__(train_steps, valid_steps, warmup_epochs)
-        if not 0 <= entropy_weight < float("inf"):
-            raise ValueError(
-                "`entropy_weight` must be non-negative and finite. "
-                f"Received: entropy_weight={entropy_weight}"
-            )
-        self.entropy_weight = float(entropy_weight)
+        self.entropy_weight = non_negative(entropy_weight, "entropy_weight")
 
     def build(self, model):
         """Attach a response to every hyper-layer of the model.

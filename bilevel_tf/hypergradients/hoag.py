@@ -5,19 +5,16 @@ import typing
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from bilevel_tf.autodiff import solvers
-from bilevel_tf.autodiff.vectors import add_scaled, flatten, norm, unflatten
 from bilevel_tf.hypergradients.functional import structured_problem
 from bilevel_tf.hypergradients.implicit import (
     ConjugateGradient,
     damped,
-    positive,
     through_solution,
 )
-from bilevel_tf.hypergradients.method import count
-from bilevel_tf.hypergradients.problem import Problem
+from bilevel_tf.hypergradients.method import count, positive
+from bilevel_tf.hypergradients.outer_descent import OuterDescent
 
 
 class Minimum(typing.NamedTuple):
@@ -175,7 +172,7 @@ class HOAG(ConjugateGradient):
         )
         count(outer_iterations, "outer_iterations", 1)
         count(inner_iterations, "inner_iterations", 1)
-        descent = _Descent(self, problem, inner_iterations, low, high)
+        descent = OuterDescent(self, problem, inner_iterations, low, high)
         history = [descent.advance(k) for k in range(outer_iterations)]
         packed_weights, packed = pack(descent.weights, descent.hyperparameters)
         columns = {key: np.array([row[key] for row in history]) for key in history[0]}
@@ -188,119 +185,3 @@ class HOAG(ConjugateGradient):
             "decay": self.decay,
             "least_tolerance": self.least_tolerance,
         }
-
-
-class _Descent:
-    """The state of `HOAG.minimize`.
-
-    Attributes:
-        weights, hyperparameters: The last accepted ones, flat lists.
-    """
-
-    def __init__(self, method, problem, inner_iterations, low, high):
-        self._method = method
-        self._problem = problem
-        self._ends = low, high
-        self._inner_iterations = inner_iterations
-        self._evaluate = tf.function(self._trained, autograph=False)
-        self.weights = problem.weights
-        self.hyperparameters = self._candidate = problem.hyperparameters
-        self._solution = [tf.zeros_like(w) for w in problem.weights]
-        self._found = None
-        self._lipschitz = None
-
-    def advance(self, step):
-        """Try the candidate; returns the iteration's entry of the history."""
-        found, weights, solution, slope = self._evaluate(
-            self.weights, self._candidate, tf.constant(step), self._solution
-        )
-        loss = float(found.outer_loss)
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"`outer_loss` became {loss} in outer iteration {step}, at "
-                f"hyperparameters {[np.asarray(h) for h in self._candidate]}. The "
-                "weights may not have a minimum there; bound the hyperparameters by "
-                "`low` and `high`."
-            )
-        tolerance = float(self._method.tolerance_at(step))
-        accepted = self._judge(loss, float(found.report["gap"]), tolerance)
-        if accepted:
-            self.weights, self._solution = weights, solution
-            self.hyperparameters, self._found = self._candidate, found
-        size = float(norm(self._found.gradients))
-        if self._lipschitz is None:
-            self._lipschitz = size or 1.0  # A first step of length 1.
-        entry = {
-            "outer_loss": loss,
-            "tolerance": tolerance,
-            "gradient_norm": float(norm(found.gradients)),
-            "inner_gradient_norm": float(slope),
-            "residual": float(found.report["residual"]),
-            "iterations": int(found.report["iterations"]),
-            "step_size": 1.0 / self._lipschitz,
-            "accepted": accepted,
-        }
-        self._candidate = self.hyperparameters
-        if accepted:
-            self._candidate = self._stepped(-entry["step_size"])
-        return entry
-
-    def _judge(self, loss, gap, tolerance):
-        """Whether the candidate is taken; adapts L.
-
-        After one that is not, the last accepted point is asked again: what was found
-        there, to a rougher tolerance, may have been at fault.
-        """
-        if self._candidate is self.hyperparameters:
-            return True
-        moved = add_scaled(self._candidate, -1.0, self.hyperparameters)
-        length = float(norm(moved))
-        # The hypergradient is known to a share of its size, and the losses to what
-        # training to the end would change.
-        slack = tolerance * float(norm(self._found.gradients)) * length
-        slack += abs(gap) + abs(float(self._found.report["gap"]))
-        last = float(self._found.outer_loss)
-        if loss > last + slack:
-            self._lipschitz *= 2.0
-            return False
-        if loss <= last + slack - 0.5 * self._lipschitz * length**2:
-            self._lipschitz *= 0.95
-        return True
-
-    def _trained(self, weights, hyperparameters, step, solution):
-        """Weights trained to ε_k, and what the method finds there."""
-        problem = self._at(weights, hyperparameters)
-        tolerance = self._method.tolerance_at(step, weights[0].dtype)
-        first = problem.inner_gradients(weights, hyperparameters)
-        largest = tf.reduce_max(tf.abs(flatten(first)))
-
-        def value_and_gradient(vector):
-            point = unflatten(vector, weights)
-            gradients = problem.inner_gradients(point, hyperparameters)
-            return problem.inner(point, hyperparameters), flatten(gradients)
-
-        run = tfp.optimizer.lbfgs_minimize(
-            value_and_gradient,
-            initial_position=flatten(weights),
-            tolerance=tolerance * tf.minimum(largest, 1.0),
-            max_iterations=self._inner_iterations,
-        )
-        weights = unflatten(run.position, weights)
-        found, solution = self._method.warm_hypergradient(
-            self._at(weights, hyperparameters), step, solution
-        )
-        slope = tf.reduce_max(tf.abs(run.objective_gradient))
-        return found, weights, solution, slope
-
-    def _at(self, weights, hyperparameters):
-        problem = self._problem
-        losses = problem.inner_loss, problem.outer_loss
-        return Problem(*losses, weights, hyperparameters, names=problem.names)
-
-    def _stepped(self, size):
-        hyperparameters = add_scaled(self.hyperparameters, size, self._found.gradients)
-        for end, clip in zip(self._ends, (tf.maximum, tf.minimum), strict=True):
-            if end is not None:
-                ends = [tf.cast(end, h.dtype) for h in hyperparameters]
-                hyperparameters = list(map(clip, hyperparameters, ends))
-        return hyperparameters

@@ -7,7 +7,7 @@ import tensorflow as tf
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.vectors import add_scaled, dot, flatten, norm, unflatten
 from bilevel_tf.hypergradients.differentiating import Differentiating
-from bilevel_tf.hypergradients.method import count
+from bilevel_tf.hypergradients.method import count, non_negative, positive
 from bilevel_tf.hypergradients.problem import Hypergradient
 
 
@@ -232,21 +232,3 @@ def damped(product, damping):
     if not damping:
         return product
     return lambda vector: add_scaled(product(vector), damping, vector)
-
-
-def non_negative(value, name):
-    """Return `value` as a float, or raise a `ValueError`."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(
-            f"`{name}` must be non-negative and finite. Received: {name}={value!r}"
-        )
-    return float(value)
-
-
-def positive(value, name):
-    """Return `value` as a float, or raise a `ValueError`."""
-    if not 0 < value < float("inf"):
-        raise ValueError(
-            f"`{name}` must be positive and finite. Received: {name}={value!r}"
-        )
-    return float(value)

@@ -97,6 +97,24 @@ def count(value, name, least):
     return value
 
 
+def non_negative(value, name):
+    """Return `value` as a float, or raise a `ValueError`."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(
+            f"`{name}` must be non-negative and finite. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def positive(value, name):
+    """Return `value` as a float, or raise a `ValueError`."""
+    if not 0 < value < float("inf"):
+        raise ValueError(
+            f"`{name}` must be positive and finite. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
 def all_at_once(gradients):
     """The gradients, none of which is there before all of them are.
 

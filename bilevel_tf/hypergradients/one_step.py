@@ -6,7 +6,7 @@ import tensorflow as tf
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.vectors import add_scaled, norm, scaled
 from bilevel_tf.hypergradients.differentiating import Differentiating
-from bilevel_tf.hypergradients.implicit import positive
+from bilevel_tf.hypergradients.method import positive
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.unrolled import Unrolled
 
