@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from bilevel_tf.hypergradients.method import all_at_once, count
 from bilevel_tf.hypergradients.problem import Hypergradient
-from bilevel_tf.hypergradients.training_run import TrainingRun, real
+from bilevel_tf.hypergradients.training_run import real
 from bilevel_tf.hypergradients.trajectory import Trajectory, check_finite
 
 
@@ -47,7 +47,7 @@ class ForwardMode(Trajectory):
         super().build(model)
         if not self.real_time or model.stepping_optimizer is None:
             return
-        run = TrainingRun(model.problem(None, None))
+        run = self.run(model.problem(None, None))
         size, shapes = model.hyperparameters.size, real(run.start())
         entries = size * sum(x.shape.num_elements() for x in shapes)
         if entries > self.max_entries:
@@ -69,7 +69,7 @@ class ForwardMode(Trajectory):
         batch = keras.tree.map_structure(
             lambda array: None if array is None else array[None], (x, y, sample_weight)
         )
-        run = TrainingRun(model.problem(batch, None))
+        run = self.run(model.problem(batch, None))
         tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
         # At the weights before the step, with the noise that the step is going to draw.
         _, tangents = self.advance(run, 0, run.start(), tangents)
@@ -84,7 +84,7 @@ class ForwardMode(Trajectory):
         """λ ← a step along dQ/dλ; in real time with the Z that is there."""
         if not self.real_time:
             return super().outer_step(model, validation, training)
-        run = TrainingRun(model.problem(None, validation))
+        run = self.run(model.problem(None, validation))
         tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
         return self.descend(model, self.read(run, run.start(), tangents))
 
@@ -122,7 +122,7 @@ class ForwardMode(Trajectory):
 
     def hypergradient(self, problem):
         """dQ/dλ after T steps from the weights of the problem."""
-        run = TrainingRun(problem)
+        run = self.run(problem)
         state, tangents = run.start(), self.initial_tangents(run)
 
         def advance(t, state, tangents):

@@ -35,6 +35,21 @@ class Trajectory(Differentiating):
         self.steps = count(steps, "steps", 1)
         self.inner_batches = self.steps
 
+    def build(self, model):
+        """Check also that the optimizer's steps can be differentiated.
+
+        Raises:
+            ValueError: If not.
+        """
+        super().build(model)
+        # Without one the model is being made from its config.
+        if model.stepping_optimizer is not None:
+            self.run(model.problem(None, None))
+
+    def run(self, problem):
+        """A `TrainingRun` of the problem."""
+        return TrainingRun(problem)
+
     def get_config(self):
         return {**super().get_config(), "steps": self.steps}
 
@@ -51,10 +66,6 @@ class Reverse(Trajectory):
     """
 
     first = 0
-
-    def run(self, problem):
-        """A `TrainingRun` of the problem."""
-        return TrainingRun(problem)
 
     def begin(self, run):
         """The memory before the first step of a `TrainingRun`."""

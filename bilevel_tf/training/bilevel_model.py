@@ -206,8 +206,9 @@ class BilevelModel(RespondingNetwork, keras.Model):
 
         Args:
             training: x, y and sample weights of training batches, stacked along a new
-                first axis.
-            validation: x, y and sample weights of a validation batch.
+                first axis; `None` where the inner loss is not to be asked.
+            validation: x, y and sample weights of a validation batch; `None` where
+                the outer loss is not.
         """
         return model_problem(self, training, validation)
 

@@ -1,0 +1,195 @@
+"""Keras models under methods that follow the steps of their optimizer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import bilevel_tf as bt
+from tests.training.models import data
+
+
+def crossentropy():
+    """Made at every call: a loss computes in the float type of its making."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+class TunedRate:
+    """A small network whose learning rate and momentum are hyperparameters."""
+
+    def __init__(self, method, optimizer="sgd", **arguments):
+        hp = bt.HyperparameterSpace(
+            l2=bt.LogUniform(1e-5, 1.0, initial=1e-2),
+            rate=bt.LogUniform(1e-4, 1.0, initial=0.05),
+            momentum=bt.Uniform(0.0, 1.0, initial=0.7),
+        )
+        inputs = keras.Input((6,))
+        x = keras.layers.Dense(4, "tanh", kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        outputs = keras.layers.Dense(3)(x)
+        self.model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        self.space = hp
+        if optimizer == "sgd":
+            optimizer = bt.TunedOptimizer(
+                keras.optimizers.SGD(momentum=0.9),
+                learning_rate=hp["rate"],
+                momentum=hp["momentum"],
+            )
+        elif optimizer == "Adam":
+            optimizer = bt.TunedOptimizer(
+                keras.optimizers.Adam(epsilon=1e-3), learning_rate=lambda h: h["rate"]
+            )
+        arguments = {"hyper_optimizer": keras.optimizers.SGD(1.0), **arguments}
+        self.model.compile(optimizer, method=method, loss=crossentropy(), **arguments)
+
+    def train(self, steps):
+        """Keras's own training, one batch after the other."""
+        x, y = data(24)
+        batches = tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
+        for step in range(steps):
+            self.model.train_step((batches[0][step % 3], batches[1][step % 3]))
+
+    def outer_loss(self):
+        x, y = data(10, seed=1)
+        loss = self.model.compute_loss(x, y, self.model(x), None, training=False)
+        return float(loss - sum(self.model.losses))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "Adam"])
+@pytest.mark.parametrize(
+    "method", [bt.Unrolled(3), bt.ForwardMode(3)], ids=["reverse", "forward"]
+)
+@pytest.mark.usefixtures("float64")
+def test_looking_ahead_is_training(method, optimizer):
+    """dQ/dλ is that of the very steps that `fit` would take next."""
+    tuned = TunedRate(method, optimizer)
+    model, space = tuned.model, tuned.space
+    tuned.train(4)
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [np.array(v) for v in variables]
+    start = np.array(space.unconstrained)
+
+    def after(h):
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        space.unconstrained.assign(h)
+        tuned.train(3)
+        return tuned.outer_loss()
+
+    expected = []
+    for direction in np.eye(3):
+        step = 1e-5 * direction
+        expected.append((after(start + step) - after(start - step)) / 2e-5)
+    after(start)
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    x, y = data(24)
+    batches = tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
+    model.outer_train_step((data(10, seed=1), batches))
+    found = start - np.array(space.unconstrained)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    reached = [True, True, optimizer == "sgd"]
+    np.testing.assert_array_equal(np.abs(found) > 1e-6, reached)
+    for variable, value in zip(variables, before, strict=True):
+        if variable is not space.unconstrained:
+            np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "Adam"])
+@pytest.mark.usefixtures("float64")
+def test_forward_mode_in_real_time_is_of_the_whole_run(optimizer):
+    tuned = TunedRate(bt.ForwardMode(real_time=True), optimizer)
+    model, space = tuned.model, tuned.space
+    state = list(model.method_state.values())
+    variables = [*model.variables, *model.optimizer.variables, *state]
+    before = [np.array(v) for v in variables]
+    start = np.array(space.unconstrained)
+    train = tf.function(lambda: tuned.train(5), autograph=False)
+
+    def after(h):
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        space.unconstrained.assign(h)
+        train()
+        return tuned.outer_loss()
+
+    expected = []
+    for direction in np.eye(3):
+        step = 1e-5 * direction
+        expected.append((after(start + step) - after(start - step)) / 2e-5)
+    after(start)
+    weights = [np.array(w) for w in model.trainable_variables]
+    model.outer_train_step((data(10, seed=1),))
+    found = start - np.array(space.unconstrained)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_forward_mode_in_real_time_refuses_too_many_tangents():
+    # 3 hyperparameters × (43 weights and as many momenta).
+    with pytest.raises(ValueError, match=r"258 numbers .3 scalar.*max_entries=257"):
+        TunedRate(bt.ForwardMode(real_time=True, max_entries=257))
+    TunedRate(bt.ForwardMode(real_time=True, max_entries=258))
+
+
+def test_training_takes_the_rate_from_the_space():
+    tuned = TunedRate(bt.Greedy())
+    kernel = tuned.model.layers[1].kernel
+    moves = []
+    for rate in (0.05, 0.1):
+        before = [np.array(v) for v in tuned.model.variables]
+        tuned.space.assign({"rate": rate})
+        tuned.train(1)
+        moves.append(np.array(kernel) - before[0])
+        for variable, value in zip(tuned.model.variables, before, strict=True):
+            variable.assign(value)
+        for variable in tuned.model.optimizer.momentums:
+            variable.assign(np.zeros(variable.shape))
+    np.testing.assert_allclose(moves[1], 2 * moves[0], atol=1e-6)
+
+
+def test_a_tuned_optimizer_is_saved(tmp_path):
+    def tune(model):
+        x, y = data(44)
+        model.fit(x, y, 8, 2, 0, validation_data=data(20, seed=1), shuffle=False)
+
+    tuned = TunedRate(bt.Greedy(train_steps=2), optimizer="sgd")
+    start = np.array(tuned.space.unconstrained)
+    tune(tuned.model)
+    assert np.all(np.array(tuned.space.unconstrained) != start)
+    tuned.model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    tune(tuned.model)
+    tune(loaded)
+    for a, b in zip(tuned.model.variables, loaded.variables, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=b.path)
+
+
+@pytest.mark.parametrize("method", [bt.Neumann(), bt.DARTS(0.1), bt.DeltaSTN()])
+def test_who_does_not_follow_the_optimizer_cannot_tune_it(method):
+    name = type(method).__name__
+    with pytest.raises(ValueError, match=f"{name} cannot reach `learning_rate`, `mom"):
+        TunedRate(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "message"),
+    [
+        (
+            bt.RMAD(3),
+            keras.optimizers.Adam(),
+            "knows the steps of keras",
+        ),
+        (bt.RMAD(3), keras.optimizers.SGD(), "constant one above 0"),
+        (bt.DrMAD(3), keras.optimizers.SGD(momentum=0.9, nesterov=True), "nesterov"),
+        (bt.Greedy(), keras.optimizers.Adam(use_ema=True), "averages the weights"),
+        (
+            bt.ForwardMode(),
+            keras.optimizers.SGD(gradient_accumulation_steps=2),
+            "adds up the gradients",
+        ),
+    ],
+)
+def test_an_optimizer_that_cannot_be_followed_is_refused(method, optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        TunedRate(method, optimizer)
