@@ -27,7 +27,8 @@ class ForwardMode(Trajectory):
         **kwargs: See `Method`.
 
     Raises:
-        ValueError: At `compile`, if Z would have more entries.
+        ValueError: If it is to restart in real time. At `compile`, if Z would have
+            more entries.
 
     Reference:
         Franceschi et al., "Forward and reverse gradient-based hyperparameter
@@ -37,6 +38,11 @@ class ForwardMode(Trajectory):
     def __init__(self, steps=1, real_time=False, max_entries=100_000_000, **kwargs):
         super().__init__(steps, **kwargs)
         self.real_time = bool(real_time)
+        if self.real_time and self.restart:
+            raise ValueError(
+                "`restart` must be False with `real_time=True`, which goes on with the "
+                "one run that training is. Received: restart=True"
+            )
         self.max_entries = count(max_entries, "max_entries", 1)
         self._tangents = []
         if real_time:

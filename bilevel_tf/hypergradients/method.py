@@ -22,10 +22,12 @@ class Method:
 
     Attributes:
         inner_batches: Fresh training batches that an outer step needs, or 0.
+        fixed_batches: Whether these are the same ones for all outer steps.
         log_names: Names of what `outer_step` returns.
     """
 
     inner_batches = 0
+    fixed_batches = False
     log_names = ()
 
     def __init__(self, train_steps=5, valid_steps=1, warmup_epochs=0):

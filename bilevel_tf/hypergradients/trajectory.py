@@ -16,6 +16,12 @@ class Trajectory(Differentiating):
 
     Args:
         steps: T, at least 1.
+        restart: In `fit`, start every outer step's run from the weights that the model
+            had when it was compiled, with fresh slots, and leave the model at the end
+            of that run. Defaults to `False`: look ahead from the current weights and
+            slots, and leave these as they are.
+        fixed_batches: In `fit`, take the same T training batches, in the same order,
+            for all outer steps. Defaults to `False`: fresh ones.
         **kwargs: See `Method`.
 
     The report has the "steps" and the "first_bad_step", the number from 0 of the first
@@ -30,9 +36,11 @@ class Trajectory(Differentiating):
 
     needs_optimizer = True
 
-    def __init__(self, steps, **kwargs):
+    def __init__(self, steps, restart=False, fixed_batches=False, **kwargs):
         super().__init__(**kwargs)
         self.steps = count(steps, "steps", 1)
+        self.restart = bool(restart)
+        self.fixed_batches = bool(fixed_batches)
         self.inner_batches = self.steps
 
     def build(self, model):
@@ -45,13 +53,41 @@ class Trajectory(Differentiating):
         # Without one the model is being made from its config.
         if model.stepping_optimizer is not None:
             self.run(model.problem(None, None))
+        if self.restart:
+            self._start = [
+                model.add_method_state(f"start_{i}", w.shape, w.dtype)
+                for i, w in enumerate(model.trainable_variables)
+            ]
+            self._assign(self._start, model.trainable_variables)
+
+    def outer_step(self, model, validation, training):
+        """λ ← a step along dQ/dλ; with `restart` also w ← θ_T."""
+        if not self.restart:
+            return super().outer_step(model, validation, training)
+        problem = model.problem(training, validation)
+        problem.weights = [tf.convert_to_tensor(v) for v in self._start]
+        problem.resumes = False
+        found = self.hypergradient(problem)
+        logs = self.descend(model, found)
+        self._assign(model.trainable_variables, found.weights)
+        return logs
+
+    @staticmethod
+    def _assign(variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def run(self, problem):
         """A `TrainingRun` of the problem."""
         return TrainingRun(problem)
 
     def get_config(self):
-        return {**super().get_config(), "steps": self.steps}
+        return {
+            **super().get_config(),
+            "steps": self.steps,
+            "restart": self.restart,
+            "fixed_batches": self.fixed_batches,
+        }
 
 
 class Reverse(Trajectory):

@@ -273,7 +273,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             (x, y, sample_weight),
             batch_size or 32,
             self.progress.outer_steps,
-            self.method.inner_batches,
+            self.method,
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = rounds.hyperparameter_logs(self.hyperparameters)

@@ -34,7 +34,7 @@ def split_validation(training_data, validation_data, validation_split):
     return training_data, validation_data
 
 
-def outer_feed(validation_data, training_data, batch_size, start, inner_batches):
+def outer_feed(validation_data, training_data, batch_size, start, method):
     """What outer steps draw from: validation batches, and training ones if need be.
 
     Args:
@@ -42,22 +42,24 @@ def outer_feed(validation_data, training_data, batch_size, start, inner_batches)
         training_data: x, y and sample weights, as given to `fit`.
         batch_size: Size of the batches of arrays.
         start: How many outer steps have been taken before.
-        inner_batches: Training batches per step, or 0.
+        method: The method, which says how many training batches it needs.
 
     Returns:
-        A `tf.data.Dataset` of tuples: a validation batch and, unless `inner_batches`
-        is 0, so many training batches, stacked along a new first axis.
+        A `tf.data.Dataset` of tuples: a validation batch and, unless it needs none, so
+        many training batches, stacked along a new first axis.
 
     Raises:
         TypeError: If training batches are needed and `fit` got a generator, which
             can be read only once.
     """
     validation = endless(validation_data, batch_size, start)
+    inner_batches = method.inner_batches
     if not inner_batches:
         return tf.data.Dataset.zip((validation,))
     x = training_data[0]
     if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
-        training = endless(training_data, batch_size, start * inner_batches)
+        first = 0 if method.fixed_batches else start * inner_batches
+        training = endless(training_data, batch_size, first)
     elif isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
         training = _equal_batches(endless(x, batch_size, start), x)
     else:
@@ -66,7 +68,10 @@ def outer_feed(validation_data, training_data, batch_size, start, inner_batches)
             "arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
             f"Received: x of type {type(x).__name__}"
         )
-    return tf.data.Dataset.zip((validation, training.batch(inner_batches)))
+    training = training.batch(inner_batches)
+    if method.fixed_batches:
+        training = training.take(1).cache().repeat()
+    return tf.data.Dataset.zip((validation, training))
 
 
 def _equal_batches(feed, dataset):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.training.validation_feed import outer_feed
 from tests.training.models import data
 
 
@@ -17,7 +18,7 @@ def crossentropy():
 class TunedRate:
     """A small network whose learning rate and momentum are hyperparameters."""
 
-    def __init__(self, method, optimizer="sgd", **arguments):
+    def __init__(self, method, optimizer="sgd", momentum=None, **arguments):
         hp = bt.HyperparameterSpace(
             l2=bt.LogUniform(1e-5, 1.0, initial=1e-2),
             rate=bt.LogUniform(1e-4, 1.0, initial=0.05),
@@ -29,10 +30,11 @@ class TunedRate:
         self.model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
         self.space = hp
         if optimizer == "sgd":
+            tuned = {} if momentum else {"momentum": hp["momentum"]}
             optimizer = bt.TunedOptimizer(
-                keras.optimizers.SGD(momentum=0.9),
+                keras.optimizers.SGD(momentum=momentum or 0.9),
                 learning_rate=hp["rate"],
-                momentum=hp["momentum"],
+                **tuned,
             )
         elif optimizer == "Adam":
             optimizer = bt.TunedOptimizer(
@@ -130,6 +132,43 @@ def test_forward_mode_in_real_time_refuses_too_many_tangents():
     with pytest.raises(ValueError, match=r"258 numbers .3 scalar.*max_entries=257"):
         TunedRate(bt.ForwardMode(real_time=True, max_entries=257))
     TunedRate(bt.ForwardMode(real_time=True, max_entries=258))
+
+
+def test_forward_mode_in_real_time_does_not_restart():
+    with pytest.raises(ValueError, match="`restart` must be False"):
+        bt.ForwardMode(real_time=True, restart=True)
+
+
+@pytest.mark.parametrize("method", [bt.Unrolled, bt.RMAD])
+@pytest.mark.usefixtures("float64")
+def test_a_run_may_restart_with_the_same_batches(method):
+    """The model is then where training from the start with the last λ ends."""
+    tuned = TunedRate(method(3, restart=True, fixed_batches=True), momentum=0.7)
+    model = tuned.model
+    start = [np.array(w) for w in model.trainable_variables]
+    batches = []
+    x, y = data(44)
+    rates, ends = [], []
+    feed = outer_feed(data(10, seed=1), (x, y, None), 8, 0, model.method)
+    for batch in feed.take(3):
+        rates.append(tuned.space.values())
+        batches.append(batch[1])
+        model.outer_train_step(batch)
+        ends.append([np.array(w) for w in model.trainable_variables])
+    for other in batches[1:]:
+        for a, b in zip(other, batches[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert rates[0] != rates[1] != rates[2]
+    for values, end in zip(rates, ends, strict=True):
+        tuned.space.assign(values)
+        for variable, value in zip(model.trainable_variables, start, strict=True):
+            variable.assign(value)
+        for variable in model.optimizer.variables:
+            variable.assign(np.zeros(variable.shape))
+        for t in range(3):
+            model.train_step((batches[0][0][t], batches[0][1][t]))
+        for variable, value in zip(model.trainable_variables, end, strict=True):
+            np.testing.assert_allclose(variable, value, atol=1e-7)
 
 
 def test_training_takes_the_rate_from_the_space():
