@@ -161,7 +161,7 @@ def memory_lines(options):
         f"| {memory.title(widths)} | {heads} | grows with |",
         "| --- " * (len(options.steps) + 2) + "|",
     ]
-    for name, (_, promise) in memory.METHODS.items():
+    for name, (*_, promise) in memory.METHODS.items():
         growths = [memory.growth_of_child(name, t, widths) for t in options.steps]
         cells = " | ".join(f"{growth:.0f} MiB" for growth in growths)
         rows.append(f"| {name} | {cells} | {promise} |")

@@ -75,7 +75,7 @@ def neumann(product, b, terms, rate):
 
 def inner_loss(w, h, batch):
     """L of lists of weights and hyperparameters."""
-    decay = [jnp.sum(jnp.exp(b) * a**2) for a, b in zip(w, h, strict=True)]
+    decay = [jnp.sum(jnp.exp(b) * jnp.square(a)) for a, b in zip(w, h, strict=True)]
     return cross_entropy(w, batch) + 0.5 * sum(decay)
 
 

@@ -96,7 +96,9 @@ def add_scaled(a, factor, b):
 
 def inner_loss(w, h, batch):
     """L of lists of weights and hyperparameters."""
-    decay = [torch.sum(torch.exp(b) * a**2) for a, b in zip(w, h, strict=True)]
+    decay = [
+        torch.sum(torch.exp(b) * torch.square(a)) for a, b in zip(w, h, strict=True)
+    ]
     return cross_entropy(w, batch) + 0.5 * sum(decay)
 
 

@@ -54,7 +54,7 @@ def calls(work, jit):
 
 def inner_loss(w, h, batch):
     """L of lists of weights and hyperparameters."""
-    decay = [tf.reduce_sum(tf.exp(b) * a**2) for a, b in zip(w, h, strict=True)]
+    decay = [tf.reduce_sum(tf.exp(b) * tf.square(a)) for a, b in zip(w, h, strict=True)]
     return cross_entropy(w, batch) + 0.5 * tf.add_n(decay)
 
 

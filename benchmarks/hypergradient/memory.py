@@ -1,5 +1,6 @@
 """Peak memory of the methods that follow T steps of training."""
 
+import itertools
 import pathlib
 import resource
 import subprocess
@@ -12,19 +13,19 @@ from benchmarks.hypergradient.workers import environment
 FULL, TINY = (784, 300, 10), (12, 8, 4)
 MOMENTUM = 0.9
 BATCH = 64
-# A method of T steps, as an expression, and what its memory should grow with.
+# Class, further arguments, and what memory should grow with.
 METHODS = {
-    "Unrolled": ("bt.Unrolled({})", "T states"),
-    "Unrolled, checkpointed": ("bt.Unrolled({}, checkpointed=True)", "2√T states"),
-    "ForwardMode": ("bt.ForwardMode({})", "–"),
-    "RMAD": ("bt.RMAD({})", "0.15 bits per weight and step"),
-    "DrMAD": ("bt.DrMAD({})", "–"),
+    "Unrolled": ("Unrolled", {}, "T states"),
+    "Unrolled, checkpointed": ("Unrolled", {"checkpointed": True}, "2√T states"),
+    "ForwardMode": ("ForwardMode", {}, "–"),
+    "RMAD": ("RMAD", {}, "0.15 bits per weight and step"),
+    "DrMAD": ("DrMAD", {}, "–"),
 }
 
 
 def title(widths):
     """What the table calls the network; a state is weights and velocities."""
-    count = sum((a + 1) * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    count = sum((a + 1) * b for a, b in itertools.pairwise(widths))
     network = "-".join(map(str, widths))
     return f"MLP {network}, states of {8 * count / 2**20:.1f} MiB"
 
@@ -43,14 +44,14 @@ def growth_of_child(name, steps, widths):
 
 
 def growth(name, steps, widths):
-    """MiB by which the peak grows over T steps, once one step has been compiled."""
+    """MiB by which T steps raise the peak that two steps have left."""
     import bilevel_tf as bt
 
-    expression, _ = METHODS[name]
-    one, all_steps = [
-        compiled(eval(expression.format(t), {"bt": bt}), widths) for t in (1, steps)
+    kind, arguments, _ = METHODS[name]
+    few, all_steps = [
+        compiled(getattr(bt, kind)(t, **arguments), widths) for t in (2, steps)
     ]
-    one()
+    few()
     before = peak()
     all_steps()
     return peak() - before
@@ -67,7 +68,7 @@ def compiled(method, widths):
     x = tf.constant(generator.normal(size=(BATCH, widths[0])), "float32")
     labels = tf.constant(generator.integers(widths[-1], size=BATCH))
     weights = []
-    for fan_in, units in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, units in itertools.pairwise(widths):
         kernel = generator.normal(size=(fan_in, units)) / fan_in**0.5
         weights += [tf.constant(kernel, "float32"), tf.zeros(units)]
 

@@ -1,6 +1,7 @@
 """The problem whose hypergradient is timed, as NumPy arrays."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -25,14 +26,14 @@ class Workload:
     batch: int
     iterations: int = 10
     terms: int = 20
-    rate: float = 0.1
+    rate: float = 0.2
 
     @property
     def weights(self):
         """Kernels and biases, at a random start: its Hessian is positive definite."""
         generator = np.random.default_rng(1)
         arrays = []
-        for fan_in, units in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+        for fan_in, units in itertools.pairwise(self.sizes):
             scale = np.sqrt(2 / fan_in)
             arrays.append(scale * generator.normal(size=(fan_in, units)))
             arrays.append(0.1 * generator.normal(size=units))
@@ -43,7 +44,7 @@ class Workload:
         """h, one number per weight."""
         generator = np.random.default_rng(2)
         shapes = [w.shape for w in self.weights]
-        return _singles([-1 + 0.3 * generator.normal(size=s) for s in shapes])
+        return _singles([0.3 * generator.normal(size=s) for s in shapes])
 
     @property
     def train(self):
@@ -64,8 +65,8 @@ class Workload:
 
     def _noise(self, seed):
         generator = np.random.default_rng(seed)
-        x = generator.normal(size=(self.batch, self.sizes[0])).astype("float32")
-        return x, generator.integers(self.sizes[-1], size=self.batch)
+        x = 0.3 * generator.normal(size=(self.batch, self.sizes[0]))
+        return x.astype("float32"), generator.integers(self.sizes[-1], size=self.batch)
 
 
 def _singles(arrays):
