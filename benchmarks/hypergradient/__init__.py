@@ -1,0 +1,1 @@
+"""What a hypergradient costs, here and in other frameworks; see `__main__`."""
