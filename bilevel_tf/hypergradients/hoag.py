@@ -145,6 +145,7 @@ class HOAG(ConjugateGradient):
         inner_iterations=1000,
         low=None,
         high=None,
+        callback=None,
     ):
         """The whole algorithm (Alg. 1) on plain functions, without mini-batches.
 
@@ -162,6 +163,9 @@ class HOAG(ConjugateGradient):
             inner_iterations: Most L-BFGS iterations in one outer iteration.
             low, high: Optional ends of all hyperparameters, on which they are
                 projected: numbers, or arrays where there is one hyperparameter.
+            callback: Optional function that is called after every outer iteration,
+                with its entry of the history, a dict, and the hyperparameters that
+                were tried in it, structured as given.
 
         Returns:
             A `Minimum`.
@@ -176,7 +180,12 @@ class HOAG(ConjugateGradient):
         count(outer_iterations, "outer_iterations", 1)
         count(inner_iterations, "inner_iterations", 1)
         descent = _Descent(self, problem, inner_iterations, low, high)
-        history = [descent.advance(k) for k in range(outer_iterations)]
+        history = []
+        for step in range(outer_iterations):
+            tried = descent.candidate
+            history.append(descent.advance(step))
+            if callback is not None:
+                callback(history[-1], pack(None, tried)[1])
         packed_weights, packed = pack(descent.weights, descent.hyperparameters)
         columns = {key: np.array([row[key] for row in history]) for key in history[0]}
         return Minimum(packed, packed_weights, columns)
@@ -195,6 +204,7 @@ class _Descent:
 
     Attributes:
         weights, hyperparameters: The last accepted ones, flat lists.
+        candidate: The hyperparameters to try next, a flat list.
     """
 
     def __init__(self, method, problem, inner_iterations, low, high):
@@ -204,7 +214,7 @@ class _Descent:
         self._inner_iterations = inner_iterations
         self._evaluate = tf.function(self._trained, autograph=False)
         self.weights = problem.weights
-        self.hyperparameters = self._candidate = problem.hyperparameters
+        self.hyperparameters = self.candidate = problem.hyperparameters
         self._solution = [tf.zeros_like(w) for w in problem.weights]
         self._found = None
         self._lipschitz = None
@@ -212,13 +222,13 @@ class _Descent:
     def advance(self, step):
         """Try the candidate; returns the iteration's entry of the history."""
         found, weights, solution, slope = self._evaluate(
-            self.weights, self._candidate, tf.constant(step), self._solution
+            self.weights, self.candidate, tf.constant(step), self._solution
         )
         loss = float(found.outer_loss)
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"`outer_loss` became {loss} in outer iteration {step}, at "
-                f"hyperparameters {[np.asarray(h) for h in self._candidate]}. The "
+                f"hyperparameters {[np.asarray(h) for h in self.candidate]}. The "
                 "weights may not have a minimum there; bound the hyperparameters by "
                 "`low` and `high`."
             )
@@ -226,7 +236,7 @@ class _Descent:
         accepted = self._judge(loss, float(found.report["gap"]), tolerance)
         if accepted:
             self.weights, self._solution = weights, solution
-            self.hyperparameters, self._found = self._candidate, found
+            self.hyperparameters, self._found = self.candidate, found
         size = float(norm(self._found.gradients))
         if self._lipschitz is None:
             self._lipschitz = size or 1.0  # A first step of length 1.
@@ -240,9 +250,9 @@ class _Descent:
             "step_size": 1.0 / self._lipschitz,
             "accepted": accepted,
         }
-        self._candidate = self.hyperparameters
+        self.candidate = self.hyperparameters
         if accepted:
-            self._candidate = self._stepped(-entry["step_size"])
+            self.candidate = self._stepped(-entry["step_size"])
         return entry
 
     def _judge(self, loss, gap, tolerance):
@@ -251,9 +261,9 @@ class _Descent:
         After one that is not, the last accepted point is asked again: what was found
         there, to a rougher tolerance, may have been at fault.
         """
-        if self._candidate is self.hyperparameters:
+        if self.candidate is self.hyperparameters:
             return True
-        moved = add_scaled(self._candidate, -1.0, self.hyperparameters)
+        moved = add_scaled(self.candidate, -1.0, self.hyperparameters)
         length = float(norm(moved))
         # The hypergradient is known to a share of its size, and the losses to what
         # training to the end would change.
