@@ -142,6 +142,7 @@ class HOAG(ConjugateGradient):
         inner_iterations=1000,
         low=None,
         high=None,
+        callback=None,
     ):
         """The whole algorithm (Alg. 1) on plain functions, without mini-batches.
 
@@ -159,6 +160,9 @@ class HOAG(ConjugateGradient):
             inner_iterations: Most L-BFGS iterations in one outer iteration.
             low, high: Optional ends of all hyperparameters, on which they are
                 projected: numbers, or arrays where there is one hyperparameter.
+            callback: Optional function that is called after every outer iteration,
+                with its entry of the history, a dict, and the hyperparameters that
+                were tried in it, structured as given.
 
         Returns:
             A `Minimum`.
@@ -173,7 +177,12 @@ class HOAG(ConjugateGradient):
         count(outer_iterations, "outer_iterations", 1)
         count(inner_iterations, "inner_iterations", 1)
         descent = OuterDescent(self, problem, inner_iterations, low, high)
-        history = [descent.advance(k) for k in range(outer_iterations)]
+        history = []
+        for step in range(outer_iterations):
+            tried = descent.candidate
+            history.append(descent.advance(step))
+            if callback is not None:
+                callback(history[-1], pack(None, tried)[1])
         packed_weights, packed = pack(descent.weights, descent.hyperparameters)
         columns = {key: np.array([row[key] for row in history]) for key in history[0]}
         return Minimum(packed, packed_weights, columns)

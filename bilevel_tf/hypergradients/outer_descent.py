@@ -19,6 +19,7 @@ class OuterDescent:
 
     Attributes:
         weights, hyperparameters: The last accepted ones, flat lists.
+        candidate: The hyperparameters to try next, a flat list.
     """
 
     def __init__(self, method, problem, inner_iterations, low, high):
@@ -28,7 +29,7 @@ class OuterDescent:
         self._inner_iterations = inner_iterations
         self._evaluate = tf.function(self._trained, autograph=False)
         self.weights = problem.weights
-        self.hyperparameters = self._candidate = problem.hyperparameters
+        self.hyperparameters = self.candidate = problem.hyperparameters
         self._solution = [tf.zeros_like(w) for w in problem.weights]
         self._found = None
         self._lipschitz = None
@@ -36,13 +37,13 @@ class OuterDescent:
     def advance(self, step):
         """Try the candidate; returns the iteration's entry of the history."""
         found, weights, solution, slope = self._evaluate(
-            self.weights, self._candidate, tf.constant(step), self._solution
+            self.weights, self.candidate, tf.constant(step), self._solution
         )
         loss = float(found.outer_loss)
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"`outer_loss` became {loss} in outer iteration {step}, at "
-                f"hyperparameters {[np.asarray(h) for h in self._candidate]}. The "
+                f"hyperparameters {[np.asarray(h) for h in self.candidate]}. The "
                 "weights may not have a minimum there; bound the hyperparameters by "
                 "`low` and `high`."
             )
@@ -50,7 +51,7 @@ class OuterDescent:
         accepted = self._judge(loss, float(found.report["gap"]), tolerance)
         if accepted:
             self.weights, self._solution = weights, solution
-            self.hyperparameters, self._found = self._candidate, found
+            self.hyperparameters, self._found = self.candidate, found
         size = float(norm(self._found.gradients))
         if self._lipschitz is None:
             self._lipschitz = size or 1.0  # A first step of length 1.
@@ -64,9 +65,9 @@ class OuterDescent:
             "step_size": 1.0 / self._lipschitz,
             "accepted": accepted,
         }
-        self._candidate = self.hyperparameters
+        self.candidate = self.hyperparameters
         if accepted:
-            self._candidate = self._stepped(-entry["step_size"])
+            self.candidate = self._stepped(-entry["step_size"])
         return entry
 
     def _judge(self, loss, gap, tolerance):
@@ -75,9 +76,9 @@ class OuterDescent:
         After one that is not, the last accepted point is asked again: what was found
         there, to a rougher tolerance, may have been at fault.
         """
-        if self._candidate is self.hyperparameters:
+        if self.candidate is self.hyperparameters:
             return True
-        moved = add_scaled(self._candidate, -1.0, self.hyperparameters)
+        moved = add_scaled(self.candidate, -1.0, self.hyperparameters)
         length = float(norm(moved))
         # The hypergradient is known to a share of its size, and the losses to what
         # training to the end would change.

@@ -100,6 +100,20 @@ def test_hyperparameters_stay_between_their_ends():
     assert float(found.hyperparameters) == 2.0
 
 
+def test_the_callback_sees_every_iteration():
+    seen = []
+    found = logistic().minimize(
+        bt.HOAG(),
+        3.0,
+        outer_iterations=4,
+        callback=lambda entry, h: seen.append((entry["outer_loss"], float(h))),
+    )
+    losses, tried = zip(*seen, strict=True)
+    np.testing.assert_array_equal(losses, found.history["outer_loss"])
+    assert tried[0] == 3.0
+    assert tried[-1] == float(found.hyperparameters)
+
+
 def test_a_solve_starts_from_the_last_solution():
     quadratic = Quadratic()
     problem, _ = structured_problem(

@@ -1,0 +1,42 @@
+"""Inner problems solved to convergence, for examples that want the exact answer."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def minimiser(loss, tolerance=1e-8, iterations=5000):
+    """A compiled function that finds where a smooth loss is least.
+
+    Args:
+        loss: Function of a list of weights and of hyperparameters; returns a scalar.
+        tolerance: Largest entry of the gradient at which to stop.
+        iterations: Most L-BFGS iterations.
+
+    Returns:
+        Function of a list of tensors to start from and of hyperparameters. It returns
+        the weights, and the largest entry of the gradient there.
+    """
+
+    @tf.function(autograph=False)
+    def minimise(start, hyperparameters):
+        def value_and_gradient(vector):
+            with tf.GradientTape() as tape:
+                tape.watch(vector)
+                value = loss(_apart(vector, start), hyperparameters)
+            return value, tape.gradient(value, vector)
+
+        found = tfp.optimizer.lbfgs_minimize(
+            value_and_gradient,
+            initial_position=tf.concat([tf.reshape(w, [-1]) for w in start], 0),
+            tolerance=tolerance,
+            max_iterations=iterations,
+        )
+        slope = tf.reduce_max(tf.abs(found.objective_gradient))
+        return _apart(found.position, start), slope
+
+    return minimise
+
+
+def _apart(vector, like):
+    parts = tf.split(vector, [w.shape.num_elements() for w in like])
+    return [tf.reshape(p, w.shape) for p, w in zip(parts, like, strict=True)]
