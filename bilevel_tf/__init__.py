@@ -48,6 +48,7 @@ from bilevel_tf.layers.conv2d import HyperConv2D
 from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training.bilevel_model import BilevelModel
 
 __version__ = "0.1.0"
@@ -92,5 +93,6 @@ __all__ = [
     "Unconstrained",
     "Uniform",
     "Unrolled",
+    "ValidationLoss",
     "hypergradient",
 ]

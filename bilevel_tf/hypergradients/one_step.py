@@ -42,7 +42,8 @@ class DARTS(Differentiating):
     """dQ(w′, λ)/dλ with w′ = w − ξ ∂L/∂w (Eq. 7).
 
     Args:
-        rate: ξ, the learning rate of the weights.
+        rate: ξ, the learning rate of the weights; not needed with
+            `second_order=None`.
         second_order: How the term −ξ ∂²L/∂λ∂w · ∂Q/∂w′ is found. "exact": by
             differentiating ∂L/∂w, the default. "finite_difference": as the paper does,
             by the difference of ∂L/∂λ at w ± ε ∂Q/∂w′ (Eq. 8), which needs no second
@@ -59,14 +60,19 @@ class DARTS(Differentiating):
         Liu, Simonyan & Yang, "DARTS: differentiable architecture search", 2019.
     """
 
-    def __init__(self, rate, second_order="exact", epsilon=0.01, **kwargs):
+    def __init__(self, rate=None, second_order="exact", epsilon=0.01, **kwargs):
         super().__init__(**kwargs)
         if second_order not in _SECOND_ORDER:
             raise ValueError(
                 f"`second_order` must be one of {_SECOND_ORDER}. "
                 f"Received: second_order={second_order!r}"
             )
-        self.rate = positive(rate, "rate")
+        if rate is None and second_order is not None:
+            raise ValueError(
+                "`rate` must be the learning rate of the weights, unless "
+                "second_order=None. Received: rate=None"
+            )
+        self.rate = None if rate is None else positive(rate, "rate")
         self.second_order = second_order
         self.epsilon = positive(epsilon, "epsilon")
 

@@ -4,15 +4,19 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
-from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training import checks, conversion, exporting, rounds, state
 from bilevel_tf.training.callbacks import FitCallback
 from bilevel_tf.training.optimizers import following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
-from bilevel_tf.training.validation_feed import outer_feed, split_validation
+from bilevel_tf.training.validation_feed import (
+    check_validation,
+    outer_feed,
+    split_validation,
+)
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -23,9 +27,10 @@ class BilevelModel(RespondingNetwork, keras.Model):
     training data and, between training steps, moves the hyperparameters down the loss
     on the validation data. An epoch is one pass over the training data.
 
-    `val_loss`, `evaluate` and the outer objective leave weight penalties out: they
-    are means of training, not part of what hyperparameters are judged by. `val_loss`
-    is of data on which hyperparameters were tuned; keep a test set for a fair figure.
+    What hyperparameters are judged by is the objective given to `compile`, by default
+    the loss on validation data. That, `val_loss` and `evaluate` leave weight penalties
+    out: they are means of training. `val_loss` is then of data on which
+    hyperparameters were tuned; keep a test set for a fair figure.
 
     Args:
         inputs: As in `keras.Model`.
@@ -60,6 +65,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             # Older releases of Keras 3 track the layers of the graph alone.
             self._layers.append(hyperparameters)
         self.method = None
+        self.objective = ValidationLoss()
         self.stepping_optimizer = None
         self.response_optimizer = None
         self.response_follows = False
@@ -117,6 +123,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         hyper_optimizer=None,
         response_optimizer=None,
         method=None,
+        objective=None,
         **kwargs,
     ):
         """Configure training.
@@ -128,15 +135,19 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 paper uses on images.
             response_optimizer: Of the responses. Defaults to a copy of `optimizer`
                 that follows its learning rate, as Alg. 1 has one for both.
-            method: How hyperparameters are tuned. Defaults to `DeltaSTN()`.
+            method: How hyperparameters are tuned. Defaults to `DeltaSTN()`; has to be
+                given where the objective is another than the validation loss.
+            objective: What hyperparameters are judged by. Defaults to
+                `ValidationLoss()`.
             **kwargs: The other arguments of `keras.Model.compile`.
 
         Raises:
-            TypeError: If `method` is not an object of this library's methods.
-            ValueError: If the model does not fit the method, or its final activation
-                does not fit the loss.
+            TypeError: If `method` or `objective` is not an object of this library's.
+            ValueError: If the model does not fit the method or the objective, these do
+                not fit each other, or the final activation does not fit the loss.
         """
-        method = checks.check_method(DeltaSTN() if method is None else method)
+        objective = ValidationLoss() if objective is None else objective
+        method = checks.check_method(method, checks.check_objective(objective))
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(following(optimizer, self.hyperparameters), **kwargs)
@@ -147,6 +158,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             self._compile_config.config["optimizer"] = optimizer
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
         checks.check_log_names(self)
+        self.objective = objective
         self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
@@ -155,6 +167,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
+        objective.build(self)
 
     def _respond_by(self, method):
         self.method_state.clear()
@@ -173,6 +186,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
             "hyper_optimizer": serialize(self.hyper_optimizer),
             "response_optimizer": response,
             "method": serialize(self.method),
+            "objective": serialize(self.objective),
         }
 
     def compile_from_config(self, config):
@@ -184,7 +198,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
     def train_step(self, data):
         """One inner step."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        loss, predictions = self.method.inner_step(self, x, y, weight)
+        loss, predictions = self.objective.inner_step(self, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
         self._loss_tracker.update_state(loss, sample_weight=count)
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
@@ -193,24 +207,24 @@ class BilevelModel(RespondingNetwork, keras.Model):
         """One outer step; returns the hyperparameters for the logs.
 
         Args:
-            data: Tuple of a validation batch and, where the method needs them,
-                training batches stacked along a new first axis.
+            data: Tuple of the batch that the objective is taken on and, where the
+                method needs them, training batches stacked along a new first axis.
         """
         batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
-        validation, training = (*batches, None)[:2]
-        logs = self.method.outer_step(self, validation, training)
+        outer, training = (*batches, None)[:2]
+        logs = self.method.outer_step(self, outer, training)
         return {**rounds.hyperparameter_logs(self.hyperparameters), **logs}
 
-    def problem(self, training, validation):
+    def problem(self, training, outer):
         """The bilevel problem of these batches, in plain functions; a `Problem`.
 
         Args:
             training: x, y and sample weights of training batches, stacked along a new
                 first axis; `None` where the inner loss is not to be asked.
-            validation: x, y and sample weights of a validation batch; `None` where
-                the outer loss is not.
+            outer: x, y and sample weights of the batch that the objective is taken
+                on; `None` where the outer loss is not to be asked.
         """
-        return model_problem(self, training, validation)
+        return model_problem(self, training, outer)
 
     def test_step(self, data):
         """One evaluation step, of the loss without weight penalties."""
@@ -240,10 +254,11 @@ class BilevelModel(RespondingNetwork, keras.Model):
 
         Args:
             x, y, batch_size, epochs, verbose, callbacks: As in Keras.
-            validation_data: What hyperparameters are judged by: a tuple of arrays, a
-                `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. Outer steps
-                draw from it without end; arrays are reshuffled on every pass and cut
-                into batches of `batch_size`.
+            validation_data: A tuple of arrays, a `tf.data.Dataset` of batches or a
+                `keras.utils.PyDataset`. Where the objective judges on validation data,
+                outer steps draw from it without end; arrays are reshuffled on every
+                pass and cut into batches of `batch_size`. Other objectives draw from
+                the training data so, and need none.
             validation_split: As in Keras, in place of `validation_data`.
             sample_weight: As in Keras.
             **kwargs: The other arguments of `keras.Model.fit`.
@@ -253,15 +268,20 @@ class BilevelModel(RespondingNetwork, keras.Model):
             vector-valued one as its mean, under `<name>_mean`.
 
         Raises:
-            ValueError: If there is no validation data, or it is empty.
+            ValueError: If the objective needs validation data, and there is none or
+                it is empty.
             FloatingPointError: If the loss or a hyperparameter becomes NaN or
                 infinite. Weights, responses, hyperparameters and optimizers are then
                 those of the start of that epoch.
         """
         self._assert_compile_called("fit")
-        (x, y, sample_weight), validation_data = split_validation(
+        data, validation_data = split_validation(
             (x, y, sample_weight), validation_data, validation_split
         )
+        data = x, y, sample_weight = self.objective.prepare(*data)
+        judged_on = data
+        if self.objective.judged_on == "validation":
+            judged_on = check_validation(validation_data)
         # Outer batches go on where an interrupted fit left off.
         if self.method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
@@ -269,8 +289,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 "does not see `class_weight`. Use `sample_weight` instead."
             )
         feed = outer_feed(
-            validation_data,
-            (x, y, sample_weight),
+            judged_on,
+            data,
             batch_size or 32,
             self.progress.outer_steps,
             self.method,

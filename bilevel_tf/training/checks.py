@@ -5,11 +5,14 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
+from bilevel_tf.hypergradients.best_response import BestResponse
+from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hypergradients.method import Method
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.scales import Integer
 from bilevel_tf.layers.hyper_layer import HyperLayer, references
 from bilevel_tf.layers.noise import HyperDropout
+from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.training import rounds
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
@@ -23,9 +26,32 @@ def layer_references(layer):
     return [reference for holder in holders for reference in references(holder)]
 
 
-def check_method(method):
-    """Return `method`, or raise a `TypeError` that says what one looks like."""
+def check_objective(objective):
+    """Return `objective`, or raise a `TypeError` that says what one looks like."""
+    if isinstance(objective, Objective):
+        return objective
+    raise TypeError(
+        "`objective` must be one objective object such as "
+        f"bilevel_tf.ValidationLoss(). Received: objective={objective!r}"
+    )
+
+
+def check_method(method, objective):
+    """Return `method` if it fits the objective; `None` stands for Δ-STN.
+
+    Raises:
+        TypeError: If it is no method.
+        ValueError: If it fits a best response, and the objective cannot use one.
+    """
+    method = DeltaSTN() if method is None else method
     if isinstance(method, Method):
+        if isinstance(method, BestResponse) and not objective.responds:
+            raise ValueError(
+                f"{type(method).__name__} fits a best response to the loss on "
+                f"validation data; with {type(objective).__name__} `method` must be "
+                "one that differentiates training, such as "
+                f"{objective.suggested_method}."
+            )
         return method
     raise TypeError(
         "`method` must be one method object such as bilevel_tf.DeltaSTN() or "

@@ -1,98 +1,66 @@
 """A Keras model as a bilevel problem in plain functions."""
 
-import contextlib
-
 import keras
-import tensorflow as tf
 
 from bilevel_tf.hypergradients.curvature import ComposedLoss
 from bilevel_tf.hypergradients.problem import Problem
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.objectives.objective import Objective
+from bilevel_tf.training.stateless import StatelessModel
 
 
-def model_problem(model, training, validation):
+def model_problem(model, training, outer):
     """The `Problem` of a model's current weights and hyperparameters.
 
-    The losses are those of `fit`: L the training loss with weight penalties, in
-    training mode, Q the loss on the validation batch without, in inference mode. Masks
-    and noise are the same in every call of L. Steps are those of the model's optimizer
-    from its current slots. What a call does to batch statistics
-    and random seeds is dropped.
+    L and Q are those of the model's objective, through a `StatelessModel`. Steps are
+    those of the optimizer that trains, from its current slots.
 
     Args:
         model: A compiled `BilevelModel`.
         training: x, y and sample weights of training batches, stacked along a new
             first axis; step t uses batch t.
-        validation: x, y and sample weights of a validation batch.
+        outer: x, y and sample weights of the batch that Q is taken on.
     """
-    space = model.hyperparameters
-    variables = [*model.trainable_variables, space.unconstrained]
-
-    @contextlib.contextmanager
-    def at(weights, hyperparameters, **scope):
-        values = [*weights, *hyperparameters]
-        mapping = list(zip(variables, values, strict=True))
-        with (
-            keras.StatelessScope(state_mapping=mapping, collect_losses=True),
-            perturbation.scope(**scope),
-        ):
-            yield
+    objective, space = model.objective, model.hyperparameters
+    network = StatelessModel(model)
 
     def batch(step):
         return keras.tree.map_structure(
             lambda array: None if array is None else array[step], training
         )
 
-    def predict(weights, hyperparameters, step=0):
-        with at(weights, hyperparameters):
-            return model(batch(step)[0], training=True)
-
-    def data_loss(outputs, hyperparameters, example_weights=None):
-        x, y, weight = batch(0)
-        if example_weights is not None:
-            weight = example_weights if weight is None else weight * example_weights
-        with at(model.trainable_variables, hyperparameters, losses=()):
-            return model.compute_loss(x, y, outputs, weight, training=True)
-
-    def penalty(weights, hyperparameters):
-        with at(weights, hyperparameters):
-            model(batch(0)[0], training=True)
-            return tf.add_n(model.losses)
-
-    def example_losses(weights, hyperparameters):
-        # What Keras reduces to a mean is linear in the examples' weights.
-        count = tf.shape(keras.tree.flatten(batch(0)[0])[0])[0]
-        ones = tf.ones([count], model.compute_dtype)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(ones)
-            outputs = predict(weights, hyperparameters)
-            mean = data_loss(outputs, hyperparameters, ones)
-        losses = tf.cast(count, mean.dtype) * tape.gradient(mean, ones)
-        return losses + (penalty(weights, hyperparameters) if penalized else 0.0)
-
     def inner_loss(weights, hyperparameters, step):
-        x, y, weight = batch(step)
-        with at(weights, hyperparameters):
-            outputs = model(x, training=True)
-            return model.compute_loss(x, y, outputs, weight, training=True)
+        return objective.inner_loss(network, weights, hyperparameters, batch(step))
 
     def outer_loss(weights, hyperparameters):
-        x, y, weight = validation
-        with at(weights, hyperparameters, penalties=False):
-            outputs = model(x, training=False)
-            return model.compute_loss(x, y, outputs, weight, training=False)
+        return objective.outer_loss(network, weights, hyperparameters, outer)
 
-    penalized = any(v.regularizer is not None for v in model.trainable_variables)
-    penalized = penalized or any(la.activity_regularizer for la in model.layers)
+    known = type(objective).inner_loss is Objective.inner_loss
     return Problem(
         inner_loss,
         outer_loss,
-        model.trainable_variables,
+        objective.variables(model),
         [space.unconstrained],
-        optimizer=model.stepping_optimizer,
+        optimizer=objective.optimizer(model),
         resumes=True,
         packed=lambda h: space.constrain(h[0]),
-        parts=ComposedLoss(predict, data_loss, penalty if penalized else None),
-        example_losses=example_losses,
         names=["space"],
+        **(_in_detail(network, lambda: batch(0)) if known else {}),
     )
+
+
+def _in_detail(network, batch):
+    """The training loss in its parts, and per example, for the curvature methods."""
+
+    def penalty(weights, hyperparameters):
+        return network.penalty(weights, hyperparameters, batch())
+
+    return {
+        "parts": ComposedLoss(
+            lambda w, h: network.predict(w, h, batch()),
+            lambda outputs, h: network.data_loss(outputs, h, batch()),
+            (lambda w, h: network.penalty(w, h, batch()))
+            if network.penalized
+            else None,
+        ),
+        "example_losses": lambda w, h: network.example_losses(w, h, batch()),
+    }

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def split_validation(training_data, validation_data, validation_split):
-    """Apply `validation_split`, and check that there is validation data.
+    """Apply `validation_split`.
 
     Args:
         training_data: x, y and sample weights.
@@ -15,63 +15,81 @@ def split_validation(training_data, validation_data, validation_split):
 
     Returns:
         Training data and validation data.
-
-    Raises:
-        ValueError: If there is no validation data after that, or it is empty.
-        TypeError: If the validation data is of a kind that `fit` does not take.
     """
     if validation_data is None and validation_split:
-        training_data, validation_data = _split(training_data, validation_split)
+        return _split(training_data, validation_split)
+    return training_data, validation_data
+
+
+def check_validation(validation_data):
+    """Return the data for validation, of which there must be some.
+
+    Raises:
+        ValueError: If there is none, or it is empty.
+        TypeError: If it is of a kind that `fit` does not take.
+    """
     if validation_data is None:
         raise ValueError(
             "A BilevelModel tunes its hyperparameters on validation data: pass "
-            "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit. "
+            "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit, "
+            "or compile it with an objective that is judged on the training data. "
             "Received: validation_data=None"
         )
     _check_kind(validation_data)
     if _is_empty(validation_data):
         raise ValueError("`validation_data` is empty: it has no examples.")
-    return training_data, validation_data
+    return validation_data
 
 
-def outer_feed(validation_data, training_data, batch_size, start, method):
-    """What outer steps draw from: validation batches, and training ones if need be.
+def outer_feed(outer_data, training_data, batch_size, start, method):
+    """What outer steps draw from: batches to judge on, and training ones if need be.
 
     Args:
-        validation_data: As given to `fit`.
+        outer_data: What the objective is taken on: validation data, as given to `fit`,
+            or `training_data`.
         training_data: x, y and sample weights, as given to `fit`.
         batch_size: Size of the batches of arrays.
         start: How many outer steps have been taken before.
         method: The method, which says how many training batches it needs.
 
     Returns:
-        A `tf.data.Dataset` of tuples: a validation batch and, unless it needs none, so
+        A `tf.data.Dataset` of tuples: a batch to judge on and, unless it needs none, so
         many training batches, stacked along a new first axis.
 
     Raises:
         TypeError: If training batches are needed and `fit` got a generator, which
             can be read only once.
     """
-    validation = endless(validation_data, batch_size, start)
+    if outer_data is training_data:
+        outer_data = _readable_again(training_data)
+    outer = endless(outer_data, batch_size, start)
     inner_batches = method.inner_batches
     if not inner_batches:
-        return tf.data.Dataset.zip((validation,))
-    x = training_data[0]
-    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
+        return tf.data.Dataset.zip((outer,))
+    data = _readable_again(training_data)
+    if data is training_data:
         first = 0 if method.fixed_batches else start * inner_batches
-        training = endless(training_data, batch_size, first)
-    elif isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
-        training = _equal_batches(endless(x, batch_size, start), x)
+        training = endless(data, batch_size, first)
     else:
-        raise TypeError(
-            "The method draws training batches of its own, so that `x` must be "
-            "arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
-            f"Received: x of type {type(x).__name__}"
-        )
+        training = _equal_batches(endless(data, batch_size, start), data)
     training = training.batch(inner_batches)
     if method.fixed_batches:
         training = training.take(1).cache().repeat()
-    return tf.data.Dataset.zip((validation, training))
+    return tf.data.Dataset.zip((outer, training))
+
+
+def _readable_again(training_data):
+    """The data set that `x` is, or the tuple of arrays; raise for a generator."""
+    x = training_data[0]
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        return x
+    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
+        return training_data
+    raise TypeError(
+        "Outer steps draw training batches of their own, so that `x` must be arrays, a "
+        "tf.data.Dataset or a keras.utils.PyDataset. "
+        f"Received: x of type {type(x).__name__}"
+    )
 
 
 def _equal_batches(feed, dataset):

@@ -1,0 +1,73 @@
+"""The protocol of all objectives."""
+
+
+class Objective:
+    """Q, by which hyperparameters are judged, and L, which trains the weights for it.
+
+    A `BilevelModel` calls `build` when it is compiled, `prepare` on the arrays given to
+    `fit`, `inner_step` on every training batch. Methods that differentiate training
+    ask for `inner_loss` and `outer_loss`, which are traced into `tf.function`s.
+
+    Attributes:
+        judged_on: Which data outer batches are drawn from: "validation" or "training".
+        responds: Whether methods that fit a best response can use the objective.
+        suggested_method: A method that fits, as a user would write it.
+    """
+
+    judged_on = "training"
+    responds = False
+    suggested_method = "bilevel_tf.ConjugateGradient()"
+
+    def build(self, model):
+        """Check that the model can be judged by this, and create what it needs."""
+
+    def variables(self, model):
+        """The trained variables θ that L and Q are functions of."""
+        return model.trainable_variables
+
+    def optimizer(self, model):
+        """What trains them: a Keras optimizer or a `TunedOptimizer`."""
+        return model.stepping_optimizer
+
+    def prepare(self, x, y, sample_weight):
+        """The training data in the form in which `inner_step` and the losses take it.
+
+        Args:
+            x, y, sample_weight: As given to `fit`, after `validation_split`.
+
+        Returns:
+            The three of them.
+        """
+        return x, y, sample_weight
+
+    def inner_step(self, model, x, y, sample_weight):
+        """Train on a batch.
+
+        Returns:
+            The training loss, a scalar, and the predictions, for the metrics.
+        """
+        return model.method.inner_step(model, x, y, sample_weight)
+
+    def inner_loss(self, network, weights, hyperparameters, batch):
+        """L, a scalar: here the training loss of `fit`.
+
+        Args:
+            network: The model as a `StatelessModel`.
+            weights: Values of `variables`, a list of tensors.
+            hyperparameters: Values of the hyperparameters, a list of tensors.
+            batch: x, y and sample weights.
+        """
+        return network.loss(weights, hyperparameters, batch, training=True)
+
+    def outer_loss(self, network, weights, hyperparameters, batch):
+        """Q, a scalar to be minimised; arguments as of `inner_loss`."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """Arguments to make this objective again."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)

@@ -1,0 +1,83 @@
+"""The outer objective as an argument of `compile`."""
+
+import keras
+import numpy as np
+import pytest
+
+import bilevel_tf as bt
+from bilevel_tf.objectives.objective import Objective
+
+
+@keras.saving.register_keras_serializable("tests")
+class TrainingLoss(Objective):
+    """Judges by the training loss, penalties and all."""
+
+    def outer_loss(self, network, weights, hyperparameters, batch):
+        return network.loss(weights, hyperparameters, batch, training=True)
+
+
+def make_model(**arguments):
+    keras.utils.set_random_seed(1)
+    hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-6, 1.0, initial=0.1))
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    arguments = {"method": bt.T1T2(), "loss": "mse", **arguments}
+    model.compile("sgd", **arguments)
+    return model
+
+
+def data(seed=0, count=12):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 3)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+
+def test_default_is_the_validation_loss():
+    assert type(make_model().objective) is bt.ValidationLoss
+
+
+def test_objective_on_training_data_needs_no_validation_data():
+    model = make_model(objective=TrainingLoss())
+    before = model.hyperparameters.values()["l2"]
+    model.fit(*data(), epochs=10, verbose=0)
+    # Its own penalty is all that the training loss sees of the factor.
+    assert model.hyperparameters.values()["l2"] < before
+
+
+def test_validation_data_is_then_for_show():
+    history = make_model(objective=TrainingLoss()).fit(
+        *data(), validation_data=data(1), verbose=0
+    )
+    assert "val_loss" in history.history
+
+
+def test_outer_batches_are_training_data():
+    model = make_model(objective=TrainingLoss(), method=bt.T1T2(train_steps=1))
+    x, y = data()
+    model.fit(x, y, batch_size=12, verbose=0)
+    (outer_x, *_), _ = next(model.outer.iterator)
+    np.testing.assert_array_equal(np.sort(outer_x, 0), np.sort(x, 0))
+
+
+def test_compile_config_has_the_objective(tmp_path):
+    model = make_model(objective=TrainingLoss())
+    model.fit(*data(), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.objective) is TrainingLoss
+
+
+def test_unknown_objective_is_refused():
+    with pytest.raises(TypeError, match="`objective` must be one objective.*'elbo'"):
+        make_model(objective="elbo")
+
+
+def test_best_response_needs_validation_loss():
+    with pytest.raises(ValueError, match="DeltaSTN fits a best response.*Training"):
+        make_model(objective=TrainingLoss(), method=None)
+
+
+def test_missing_validation_data():
+    with pytest.raises(ValueError, match="Received: validation_data=None"):
+        make_model().fit(*data(), verbose=0)
