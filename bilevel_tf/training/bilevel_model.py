@@ -6,6 +6,7 @@ import tensorflow as tf
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training import checks, conversion, exporting, rounds, state
 from bilevel_tf.training.callbacks import FitCallback
@@ -156,6 +157,9 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
             self._compile_config.config["optimizer"] = optimizer
+        for loss in keras.tree.flatten(kwargs.get("loss")):
+            for reference in references(loss):
+                reference.bind(self.hyperparameters)
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
         checks.check_log_names(self)
         self.objective = objective

@@ -186,7 +186,7 @@ def _metric_name(metric):
 
 def check_losses_fit_outputs(model, losses):
     """Raise a `ValueError` for a softmax or sigmoid under a loss on logits."""
-    pairs = _loss_per_output(model, losses)
+    pairs = loss_per_output(model, losses)
     for loss, (layer, activation) in zip(pairs, _final_activations(model), strict=True):
         if activation in _PEELED and getattr(loss, "from_logits", False):
             raise ValueError(
@@ -243,7 +243,7 @@ def _maker(tensor):
     return _maker(layer.outputs[index]) if nested else layer
 
 
-def _loss_per_output(model, losses):
+def loss_per_output(model, losses):
     """The losses in the order of the outputs; `None` where there is none."""
     count = len(model.outputs)
     if isinstance(losses, dict):

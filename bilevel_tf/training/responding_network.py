@@ -57,6 +57,10 @@ class RespondingNetwork:
         """Raise where a hyperparameter's effect has no derivative."""
         checks.check_hyperparameters_differentiable(self, method)
 
+    def loss_per_output(self):
+        """The losses given to `compile`, one per output; `None` where there is none."""
+        return checks.loss_per_output(self, self._compile_config.config.get("loss"))
+
     def check_outputs_linearize(self):
         """Raise where an output's softmax or sigmoid cannot be left out."""
         checks.check_outputs_linearize(self)

@@ -69,12 +69,12 @@ def test_compile_config_has_the_objective(tmp_path):
 
 
 def test_unknown_objective_is_refused():
-    with pytest.raises(TypeError, match="`objective` must be one objective.*'elbo'"):
+    with pytest.raises(TypeError, match=r"`objective` must be one objective.*'elbo'"):
         make_model(objective="elbo")
 
 
 def test_best_response_needs_validation_loss():
-    with pytest.raises(ValueError, match="DeltaSTN fits a best response.*Training"):
+    with pytest.raises(ValueError, match=r"DeltaSTN fits a best response.*Training"):
         make_model(objective=TrainingLoss(), method=None)
 
 

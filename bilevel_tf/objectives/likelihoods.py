@@ -1,0 +1,128 @@
+"""Losses that are negative log likelihoods."""
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bilevel_tf.layers.regularizers import factor_value
+from bilevel_tf.layers.weight_priors import config_entry, positive_parameter
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class GaussianLikelihood(keras.losses.Loss):
+    """−log N(y; f(x), λ⁻¹ I): squared errors with a noise precision that can be tuned.
+
+    ½ Σ (λ (y − f)² − log λ + log 2π) per example, summed over the last axis.
+
+    Args:
+        precision: λ, a positive number or a scalar hyperparameter. Defaults to 1.
+        reduction: As in Keras.
+        name: As in Keras.
+        dtype: As in Keras.
+
+    Raises:
+        ValueError: If `precision` is not, or might become not, positive, or is
+            vector-valued.
+
+    Example:
+
+    >>> model.compile(loss=bt.GaussianLikelihood(hp["noise_precision"]), ...)
+    """
+
+    def __init__(
+        self,
+        precision=1.0,
+        reduction="sum_over_batch_size",
+        name="gaussian_likelihood",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.precision = positive_parameter(precision, "precision")
+        shape = getattr(getattr(self.precision, "scale", None), "shape", ())
+        if shape != ():
+            raise ValueError(
+                "`precision` must be a scalar hyperparameter. Received: "
+                f"'{self.precision.name}' of shape {shape}"
+            )
+
+    def call(self, y_true, y_pred):
+        """The negative log likelihood of every example."""
+        y_pred = tf.convert_to_tensor(y_pred)
+        y_true = tf.cast(y_true, y_pred.dtype)
+        if y_true.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
+            y_true = y_true[..., None]
+        precision = factor_value(self.precision, y_pred.dtype)
+        if precision.shape.rank:
+            # During a perturbed pass every example has its own.
+            precision = tf.reshape(precision, [-1] + [1] * (y_pred.shape.rank - 1))
+        noise = tfd.Normal(y_pred, tf.math.rsqrt(precision))
+        return -tf.reduce_sum(noise.log_prob(y_true), -1)
+
+    def get_config(self):
+        """Arguments to make this loss again."""
+        return {**super().get_config(), "precision": config_entry(self.precision)}
+
+
+_CLASSES = {
+    keras.losses.sparse_categorical_crossentropy: (
+        keras.losses.SparseCategoricalCrossentropy
+    ),
+    keras.losses.categorical_crossentropy: keras.losses.CategoricalCrossentropy,
+    keras.losses.binary_crossentropy: keras.losses.BinaryCrossentropy,
+}
+_LIKELIHOODS = (*_CLASSES.values(), GaussianLikelihood)
+
+
+def likelihoods(model, objective):
+    """The model's losses, one per output, each a mean negative log likelihood.
+
+    Args:
+        model: A compiled model.
+        objective: Name of what needs them, for errors.
+
+    Returns:
+        List of `keras.losses.Loss` objects in the order of the outputs.
+
+    Raises:
+        ValueError: If a loss is none, or losses are weighted.
+    """
+    weights = model._compile_config.config.get("loss_weights")
+    if weights is not None:
+        raise ValueError(
+            f"`loss_weights` must be left out under {objective}: a weighted log "
+            f"likelihood is none. Received: loss_weights={weights!r}"
+        )
+    outputs = keras.tree.flatten(model.outputs)
+    return [
+        _likelihood(loss, output, objective)
+        for loss, output in zip(model.loss_per_output(), outputs, strict=True)
+    ]
+
+
+def _likelihood(given, output, objective):
+    loss = keras.losses.get(given)
+    loss = _CLASSES[loss]() if loss in _CLASSES else loss
+    fault = None
+    if not isinstance(loss, _LIKELIHOODS):
+        fault = "is not a negative log likelihood"
+    elif loss.reduction not in ("sum_over_batch_size", "mean"):
+        fault = f"has reduction={loss.reduction!r} in place of a mean over examples"
+    elif getattr(loss, "label_smoothing", 0.0):
+        fault = "has label smoothing, with which it is no likelihood"
+    elif getattr(loss, "ignore_class", None) is not None:
+        fault = "ignores a class, with which it is no likelihood"
+    elif isinstance(loss, keras.losses.BinaryCrossentropy) and output.shape[-1] != 1:
+        fault = (
+            f"takes the mean over {output.shape[-1]} outputs, where a likelihood has "
+            "the sum; give each an output layer of its own"
+        )
+    if fault:
+        raise ValueError(
+            f"{objective} needs `loss` to be a mean negative log likelihood: "
+            "SparseCategoricalCrossentropy, CategoricalCrossentropy, "
+            "BinaryCrossentropy of one output, or bilevel_tf.GaussianLikelihood in "
+            f"place of squared errors. Received: loss={given!r}, which {fault}."
+        )
+    return loss
