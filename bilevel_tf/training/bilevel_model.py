@@ -8,20 +8,23 @@ from bilevel_tf.hyperparameters import perturbation
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.objectives.validation_loss import ValidationLoss
-from bilevel_tf.training import checks, conversion, exporting, rounds, state
+from bilevel_tf.training import (
+    checks,
+    conversion,
+    example_weights,
+    fit_data,
+    rounds,
+    state,
+)
 from bilevel_tf.training.callbacks import FitCallback
 from bilevel_tf.training.optimizers import following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
-from bilevel_tf.training.validation_feed import (
-    check_validation,
-    outer_feed,
-    split_validation,
-)
+from bilevel_tf.training.stored_model import StoredModel
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class BilevelModel(RespondingNetwork, keras.Model):
+class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
     Made and used as `keras.Model(inputs, outputs)`. `fit` trains the weights on the
@@ -73,6 +76,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.hyper_optimizer = None
         self.progress = rounds.Progress()
         self.outer = None
+        self.example_weights = None
         self.method_state = {}
         for layer in self._flatten_layers(include_self=False):
             for reference in checks.layer_references(layer):
@@ -178,25 +182,6 @@ class BilevelModel(RespondingNetwork, keras.Model):
         method.build(self)
         self.method = method
 
-    def get_compile_config(self):
-        """Everything `compile` was given."""
-        config = super().get_compile_config()
-        if not config:
-            return config
-        serialize = keras.saving.serialize_keras_object
-        response = None if self.response_follows else serialize(self.response_optimizer)
-        return {
-            **config,
-            "hyper_optimizer": serialize(self.hyper_optimizer),
-            "response_optimizer": response,
-            "method": serialize(self.method),
-            "objective": serialize(self.objective),
-        }
-
-    def compile_from_config(self, config):
-        """The inverse of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-
     # Steps
 
     def train_step(self, data):
@@ -205,6 +190,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         loss, predictions = self.objective.inner_step(self, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
         self._loss_tracker.update_state(loss, sample_weight=count)
+        weight = self.weights_in_force(weight)
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
 
     def outer_train_step(self, data):
@@ -229,6 +215,17 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 on; `None` where the outer loss is not to be asked.
         """
         return model_problem(self, training, outer)
+
+    def weights_in_force(self, sample_weight):
+        """The weights of a batch's examples, where these are tuned; else as given."""
+        return example_weights.in_force(self.example_weights, sample_weight)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """As in Keras."""
+        weight = self.weights_in_force(sample_weight) if training else sample_weight
+        return super().compute_loss(x, y, y_pred, weight, training)
 
     def test_step(self, data):
         """One evaluation step, of the loss without weight penalties."""
@@ -264,7 +261,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 pass and cut into batches of `batch_size`. Other objectives draw from
                 the training data so, and need none.
             validation_split: As in Keras, in place of `validation_data`.
-            sample_weight: As in Keras.
+            sample_weight: As in Keras; or a hyperparameter with a value per training
+                example, which are then tuned. `x` must be arrays for that.
             **kwargs: The other arguments of `keras.Model.fit`.
 
         Returns:
@@ -279,25 +277,17 @@ class BilevelModel(RespondingNetwork, keras.Model):
                 those of the start of that epoch.
         """
         self._assert_compile_called("fit")
-        data, validation_data = split_validation(
-            (x, y, sample_weight), validation_data, validation_split
-        )
-        data = x, y, sample_weight = self.objective.prepare(*data)
-        judged_on = data
-        if self.objective.judged_on == "validation":
-            judged_on = check_validation(validation_data)
-        # Outer batches go on where an interrupted fit left off.
         if self.method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
                 f"{type(self.method).__name__} differentiates the training loss and "
                 "does not see `class_weight`. Use `sample_weight` instead."
             )
-        feed = outer_feed(
-            judged_on,
-            data,
+        (x, y, sample_weight), validation_data, feed = fit_data.prepared(
+            self,
+            (x, y, sample_weight),
+            validation_data,
+            validation_split,
             batch_size or 32,
-            self.progress.outer_steps,
-            self.method,
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = rounds.hyperparameter_logs(self.hyperparameters)
@@ -317,62 +307,6 @@ class BilevelModel(RespondingNetwork, keras.Model):
         )
         self.response_optimizer.finalize_variable_values(self.response_variables)
         return history
-
-    # In and out
-
-    def export(self, filepath, format="tf_saved_model", **kwargs):
-        """Export a SavedModel for serving; it does not need this library.
-
-        Beside the ordinary signature `serve` it has `serve_at`, which takes also the
-        hyperparameters by name and answers as `call_at` does, where the model has
-        been compiled with a method that fits a response. Other formats are Keras's,
-        without that second signature.
-
-        Args:
-            filepath: Folder to write.
-            format: As in Keras. Defaults to "tf_saved_model".
-            **kwargs: The other arguments of `keras.Model.export`.
-        """
-        if format != "tf_saved_model" or not self.response_variables:
-            return super().export(filepath, format=format, **kwargs)
-        return exporting.export_with_response(self, filepath, **kwargs)
-
-    def save_own_variables(self, store):
-        """Also what Keras does not save: progress and the states of random seeds."""
-        state.save(self, store)
-
-    def load_own_variables(self, store):
-        """The inverse of `save_own_variables`."""
-        state.load(self, store)
-
-    def get_config(self):
-        """The functional graph, the space, and the method, which has the responses."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "hyperparameters": serialize(self.hyperparameters),
-            "method": self.method and serialize(self.method),
-            "frozen_responses": [
-                layer.name for layer in self.response_layers if not layer.trainable
-            ],
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        config, deserialize = dict(config), keras.saving.deserialize_keras_object
-        space = deserialize(config.pop("hyperparameters"))
-        method = deserialize(config.pop("method", None))
-        frozen = config.pop("frozen_responses", [])
-        inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
-        model = cls(inputs, outputs, hyperparameters=space, name=name)
-        if method is not None:
-            model._respond_by(method)
-        if frozen:
-            layers = model._flatten_layers(include_self=False)
-            layers = [layer for layer in layers if layer.name in frozen]
-            method.attach_responses(layers, space.size)
-        return model
 
 
 def _optimizer(given, default, config=None):

@@ -56,13 +56,18 @@ class StatelessModel:
         with self.at(weights, hyperparameters):
             return self.model(batch[0], training=training)
 
-    def data_loss(self, outputs, hyperparameters, batch, example_weights=None):
-        """The compiled loss at given outputs, without penalties."""
+    def data_loss(self, outputs, hyperparameters, batch, factors=None):
+        """The compiled loss at given outputs, without penalties.
+
+        Args:
+            factors: Optional factors of the examples' losses, `[batch]`.
+        """
         x, y, weight = batch
-        if example_weights is not None:
-            weight = example_weights if weight is None else weight * example_weights
         trained = self.model.trainable_variables
         with self.at(trained, hyperparameters, losses=()):
+            if factors is not None:
+                weight = self.model.weights_in_force(weight)
+                weight = factors if weight is None else weight * factors
             return self.model.compute_loss(x, y, outputs, weight, training=True)
 
     def penalty(self, weights, hyperparameters, batch):
