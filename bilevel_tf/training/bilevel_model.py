@@ -216,6 +216,25 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """
         return model_problem(self, training, outer)
 
+    def evaluate_objective(self, x, y=None, sample_weight=None):
+        """Q, by which hyperparameters are judged, on all of these data at once.
+
+        Args:
+            x, y, sample_weight: Arrays, of the data that the objective is judged on.
+
+        Returns:
+            A float; the smaller the better.
+        """
+        self._assert_compile_called("evaluate_objective")
+        data = x, y, sample_weight
+        if self.objective.judged_on == "training":
+            data = self.objective.prepare(*data)
+        data = keras.tree.map_structure(
+            lambda array: None if array is None else tf.convert_to_tensor(array), data
+        )
+        problem = self.problem(None, data)
+        return float(problem.outer_loss(problem.weights, problem.hyperparameters))
+
     def weights_in_force(self, sample_weight):
         """The weights of a batch's examples, where these are tuned; else as given."""
         return example_weights.in_force(self.example_weights, sample_weight)

@@ -81,3 +81,26 @@ def test_best_response_needs_validation_loss():
 def test_missing_validation_data():
     with pytest.raises(ValueError, match="Received: validation_data=None"):
         make_model().fit(*data(), verbose=0)
+
+
+def test_evaluate_objective_is_the_validation_loss_of_all():
+    model = make_model()
+    x, y = data()
+    model.fit(x, y, validation_data=(x, y), verbose=0)
+    expected = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(model.evaluate_objective(x, y), expected, rtol=1e-5)
+    weight = np.linspace(0.0, 1.0, len(x))
+    expected = model.evaluate(x, y, sample_weight=weight, verbose=0)
+    np.testing.assert_allclose(
+        model.evaluate_objective(x, y, weight), expected, rtol=1e-5
+    )
+
+
+def test_evaluate_objective_leaves_the_model_alone():
+    model = make_model(objective=TrainingLoss())
+    x, y = data()
+    before = model.get_weights()
+    loss = model.evaluate(x, y, verbose=0)
+    assert model.evaluate_objective(x, y) > loss
+    for kept, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, now)
