@@ -103,13 +103,12 @@ class ForwardMode(Trajectory):
         if run.problem.start is None:
             size = sum(_sizes(run.problem.hyperparameters))
             return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
-        return _pushed(lambda h, _: run.start(h), run, [], [])
+        return run.push_forward_start(_directions(run.problem.hyperparameters))
 
     def advance(self, run, t, state, tangents):
         """x_{t+1} and Z_{t+1}, given those of step t."""
-        following = run.step(t, state)
-        tangents = _pushed(lambda h, x: run.step(t, x, h), run, state, tangents)
-        return following, tangents
+        directions = _directions(run.problem.hyperparameters)
+        return run.push_forward(t, state, tangents, directions)
 
     def read(self, run, state, tangents):
         """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
@@ -145,10 +144,13 @@ class ForwardMode(Trajectory):
             return t + 1, state, tangents, bad
 
         start = tf.constant(0), state, tangents, tf.constant(-1)
-        loop = tf.while_loop(lambda t, *_: t < self.steps, body, start)
+        # Else up to ten steps begin before the check of the first has been made, and
+        # all their states and tangents are kept for it.
+        loop = tf.while_loop(
+            lambda t, *_: t < self.steps, body, start, parallel_iterations=1
+        )
         _, state, tangents, bad = loop
         check_finite(bad)
-        run.mark_reached()
         found = self.read(run, state, tangents)
         report = {"steps": tf.constant(self.steps), "first_bad_step": bad}
         return found._replace(report=report)
@@ -159,20 +161,6 @@ class ForwardMode(Trajectory):
             "real_time": self.real_time,
             "max_entries": self.max_entries,
         }
-
-
-def _pushed(function, run, state, tangents):
-    """Tangents of a state that is a function of λ and a state, in all directions."""
-    h = [tf.identity(x) for x in run.problem.hyperparameters]
-    state = [tf.identity(x) for x in state]
-
-    def along(direction):
-        sources = [*h, *real(state)]
-        with tf.autodiff.ForwardAccumulator(sources, direction) as accumulator:
-            following = real(function(h, state))
-        return accumulator.jvp(following, unconnected_gradients="zero")
-
-    return tf.vectorized_map(along, [*_directions(h), *tangents])
 
 
 def _directions(hyperparameters):

@@ -79,38 +79,85 @@ class TrainingRun:
 
     def pull_back(self, t, state, cotangent):
         """(∂S_t/∂x)ᵀ · cotangent, and that with ∂S_t/∂λ, zeros where there is none."""
-        return self._pull_back(lambda h, x: self.step(t, x, h), state, cotangent)
+        return self._transposed(self._step_of(t), state)[1](cotangent)
 
     def pull_back_start(self, cotangent):
         """(∂x₀/∂λ)ᵀ · cotangent."""
-        return self._pull_back(lambda h, _: self.start(h), [], cotangent)[1]
+        return self._transposed(self._start_of, [])[1](cotangent)[1]
 
-    def _pull_back(self, function, state, cotangent):
+    def push_forward(self, t, state, tangents, directions):
+        """x_{t+1}, and ∂S_t/∂x · tangent + ∂S_t/∂λ · direction for many of them.
+
+        Args:
+            t: The number of the step.
+            state: x_t.
+            tangents: List for the real tensors of x_t, each with one more axis in
+                front, along which the pairs are counted.
+            directions: Likewise for λ.
+
+        Returns:
+            The state, and a list of its tangents, stacked likewise.
+        """
+        return self._pushed(self._step_of(t), state, tangents, directions)
+
+    def push_forward_start(self, directions):
+        """∂x₀/∂λ · direction for many, stacked as in `push_forward`."""
+        return self._pushed(self._start_of, [], [], directions)[1]
+
+    def _step_of(self, t):
+        return lambda h, state: self.step(t, state, h)
+
+    def _start_of(self, h, _):
+        return self.start(h)
+
+    def _transposed(self, function, state):
+        """A function's value, and the function that pulls a cotangent of it back."""
         # New tensors: of one that is read from the surroundings too, that is no source.
         h = [tf.identity(x) for x in self.problem.hyperparameters]
         state = [tf.identity(x) for x in state]
+        sources, count = [*real(state), *h], len(real(state))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            sources = [*real(state), *h]
             tape.watch(sources)
-            targets = real(function(h, state))
-        found = tape.gradient(targets, sources, output_gradients=cotangent)
-        count = len(real(state))
-        # A matter of the graph, the same at every step: loops need not carry it.
-        pairs = zip(self._reached, found[count:], strict=True)
-        self._reached = [bool(reached) or g is not None for reached, g in pairs]
-        found = [
-            tf.zeros_like(x) if g is None else tf.convert_to_tensor(g)
-            for g, x in zip(found, sources, strict=True)
-        ]
-        return found[:count], found[count:]
+            value = function(h, state)
+            targets = real(value)
 
-    def mark_reached(self):
-        """Find which λ a step or the start depends on, without a way back."""
-        state = self.start()
-        ones = [tf.ones_like(x) for x in real(state)]
-        self.pull_back(0, state, ones)
-        if self.problem.start is not None:
-            self.pull_back_start(ones)
+        def pull_back(cotangent):
+            found = tape.gradient(targets, sources, output_gradients=cotangent)
+            # A matter of the graph, the same at every step: loops need not carry it.
+            pairs = zip(self._reached, found[count:], strict=True)
+            self._reached = [bool(reached) or g is not None for reached, g in pairs]
+            found = [
+                tf.zeros_like(x) if g is None else tf.convert_to_tensor(g)
+                for g, x in zip(found, sources, strict=True)
+            ]
+            return found[:count], found[count:]
+
+        return value, pull_back
+
+    def _pushed(self, function, state, tangents, directions):
+        """A function's value, and the derivatives of it along many directions.
+
+        What pulls back is linear in the cotangent, and pulled back itself it pushes
+        forward. A `ForwardAccumulator` does so too, but in one traced function per
+        operation, and takes several times as long to trace.
+        """
+        value, pull_back = self._transposed(function, state)
+        cotangent = [tf.zeros_like(x) for x in real(value)]
+        # Persistent, because vectorisation may trace more than once.
+        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
+        with tape:
+            tape.watch(cotangent)
+            of_state, of_h = pull_back(cotangent)
+
+        def along(direction):
+            return tape.gradient(
+                [*of_state, *of_h],
+                cotangent,
+                output_gradients=direction,
+                unconnected_gradients="zero",
+            )
+
+        return value, tf.vectorized_map(along, [*tangents, *directions])
 
     def only_reached(self, gathered):
         """`gathered`, with `None` for a λ known not to enter any step or start."""

@@ -122,3 +122,13 @@ def test_memory_grows(name):
 @pytest.mark.slow
 def test_memory_of_a_child():
     assert memory.growth_of_child("DrMAD", 2, memory.TINY) >= 0
+
+
+@pytest.mark.slow
+def test_memory_of_forward_mode_does_not_depend_on_the_steps():
+    few, many = (
+        memory.growth_of_child("ForwardMode", steps, memory.FULL)
+        for steps in (10, 1000)
+    )
+    # A state and its tangents are 3.6 MiB.
+    assert many - few < 8

@@ -128,6 +128,16 @@ def test_forward_mode_equals_unrolled(make_optimizer):
     close(result.weights, expected.weights)
 
 
+@pytest.mark.parametrize("given", [{}, {"weights": lambda h: NETWORK.weights}])
+def test_forward_mode_traces_a_step_once(monkeypatch, given):
+    traced, step, optimizer = [], TrainingRun.step, momentum_sgd()
+    monkeypatch.setattr(
+        TrainingRun, "step", lambda *args: traced.append(1) or step(*args)
+    )
+    tf.function(lambda: found(bt.ForwardMode(STEPS), optimizer, **given).gradients)()
+    assert len(traced) == 1
+
+
 def test_forward_mode_can_be_taken_apart():
     method = bt.ForwardMode(1)
     h = tf.constant([0.3, -0.2], tf.float64)
