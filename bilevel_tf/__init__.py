@@ -48,6 +48,7 @@ from bilevel_tf.layers.conv2d import HyperConv2D
 from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training.bilevel_model import BilevelModel
 
@@ -62,6 +63,7 @@ __all__ = [
     "RMAD",
     "STN",
     "T1T2",
+    "BayesianLinearRegression",
     "BilevelModel",
     "CenteredSTN",
     "ComposedLoss",
