@@ -49,3 +49,48 @@ from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
 from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DARTS",
+    "HOAG",
+    "L1",
+    "L1L2",
+    "L2",
+    "RMAD",
+    "STN",
+    "T1T2",
+    "BayesianLinearRegression",
+    "CenteredSTN",
+    "ComposedLoss",
+    "ConjugateGradient",
+    "DeltaSTN",
+    "DrMAD",
+    "EmpiricalFisher",
+    "ExactImplicit",
+    "ForwardMode",
+    "GaussNewton",
+    "GaussianPrior",
+    "Greedy",
+    "HyperConv2D",
+    "HyperDense",
+    "HyperDropout",
+    "HyperGaussianNoise",
+    "Hypergradient",
+    "HypergradientDescent",
+    "Hypernetwork",
+    "Hyperparameter",
+    "HyperparameterSpace",
+    "Integer",
+    "LogUniform",
+    "Minimum",
+    "Neumann",
+    "Positive",
+    "Scale",
+    "TunedOptimizer",
+    "Unconstrained",
+    "Uniform",
+    "Unrolled",
+    "hypergradient",
+]
