@@ -48,7 +48,11 @@ from bilevel_tf.layers.conv2d import HyperConv2D
 from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.layers.weight_priors import NormalPrior, ScaleMixturePrior
+from bilevel_tf.objectives.likelihoods import GaussianLikelihood
 from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
+from bilevel_tf.objectives.validation_loss import ValidationLoss
+from bilevel_tf.training.bilevel_model import BilevelModel
 
 __version__ = "0.1.0"
 
@@ -62,6 +66,7 @@ __all__ = [
     "STN",
     "T1T2",
     "BayesianLinearRegression",
+    "BilevelModel",
     "CenteredSTN",
     "ComposedLoss",
     "ConjugateGradient",
@@ -71,6 +76,7 @@ __all__ = [
     "ExactImplicit",
     "ForwardMode",
     "GaussNewton",
+    "GaussianLikelihood",
     "GaussianPrior",
     "Greedy",
     "HyperConv2D",
@@ -86,11 +92,14 @@ __all__ = [
     "LogUniform",
     "Minimum",
     "Neumann",
+    "NormalPrior",
     "Positive",
     "Scale",
+    "ScaleMixturePrior",
     "TunedOptimizer",
     "Unconstrained",
     "Uniform",
     "Unrolled",
+    "ValidationLoss",
     "hypergradient",
 ]
