@@ -49,6 +49,7 @@ from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
 from bilevel_tf.layers.weight_priors import NormalPrior, ScaleMixturePrior
+from bilevel_tf.objectives.laplace import LaplaceEvidence
 from bilevel_tf.objectives.likelihoods import GaussianLikelihood
 from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
 from bilevel_tf.objectives.validation_loss import ValidationLoss
@@ -89,6 +90,7 @@ __all__ = [
     "Hyperparameter",
     "HyperparameterSpace",
     "Integer",
+    "LaplaceEvidence",
     "LogUniform",
     "Minimum",
     "Neumann",

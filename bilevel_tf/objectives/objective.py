@@ -12,11 +12,13 @@ class Objective:
         judged_on: Which data outer batches are drawn from: "validation" or "training".
         responds: Whether methods that fit a best response can use the objective.
         suggested_method: A method that fits, as a user would write it.
+        log_names: Names of what `logs` returns.
     """
 
     judged_on = "training"
     responds = False
     suggested_method = "bilevel_tf.ConjugateGradient()"
+    log_names = ()
 
     def build(self, model):
         """Check that the model can be judged by this, and create what it needs."""
@@ -62,6 +64,10 @@ class Objective:
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q, a scalar to be minimised; arguments as of `inner_loss`."""
         raise NotImplementedError
+
+    def logs(self, outer_loss):
+        """What `fit` shows of a Q that an outer step has found, scalars by name."""
+        return {}
 
     def get_config(self):
         """Arguments to make this objective again."""

@@ -20,6 +20,7 @@ from bilevel_tf.training.callbacks import FitCallback
 from bilevel_tf.training.optimizers import following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
+from bilevel_tf.training.stateless import StatelessModel
 from bilevel_tf.training.stored_model import StoredModel
 
 
@@ -216,6 +217,10 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """
         return model_problem(self, training, outer)
 
+    def stateless(self):
+        """The losses as functions of weights and hyperparameters; `StatelessModel`."""
+        return StatelessModel(self)
+
     def evaluate_objective(self, x, y=None, sample_weight=None):
         """Q, by which hyperparameters are judged, on all of these data at once.
 
@@ -310,7 +315,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = rounds.hyperparameter_logs(self.hyperparameters)
-        logs |= dict.fromkeys(self.method.log_names, float("nan"))
+        names = *self.method.log_names, *self.objective.log_names
+        logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(iter(distribute(feed)), logs)
         # Keras calls `finalize_variable_values` of the first alone.
         history = super().fit(

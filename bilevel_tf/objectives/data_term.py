@@ -1,0 +1,50 @@
+"""The likelihood's part of a log posterior, as a function of the weights."""
+
+import tensorflow as tf
+
+from bilevel_tf.objectives.output_curvature import curvature_root, natural_parameters
+
+
+class DataTerm:
+    """−log p(D|w), estimated on a batch: N times its mean loss.
+
+    Args:
+        network: The model as a `StatelessModel`.
+        loss: Its likelihood.
+        hyperparameters: Their values, a list of tensors.
+        batch: x, y and sample weights.
+        data_size: N.
+
+    Attributes:
+        model: The model.
+    """
+
+    def __init__(self, network, loss, hyperparameters, batch, data_size):
+        self.data_size = data_size
+        self.model = network.model
+        self._network = network
+        self._loss = loss
+        self._hyperparameters = hyperparameters
+        self._batch = batch
+
+    def value(self, weights):
+        """A scalar."""
+        loss = self._network.loss(
+            weights, self._hyperparameters, self._batch, training=True, penalties=False
+        )
+        return tf.cast(self.data_size, loss.dtype) * loss
+
+    def parameters(self, weights):
+        """The likelihood's natural parameters f, `[batch, C]`."""
+        outputs = self._network.predict(weights, self._hyperparameters, self._batch)
+        return natural_parameters(self._loss, outputs)
+
+    def curvature_root(self, weights, parameters):
+        """R with R·Rᵀ = the likelihood's curvature in f, `[batch, C, C]`, of the data.
+
+        Scaled so that the sum over the batch stands for that over the data.
+        """
+        count = tf.cast(tf.shape(parameters)[0], parameters.dtype)
+        scale = tf.sqrt(tf.cast(self.data_size, parameters.dtype) / count)
+        with self._network.at(weights, self._hyperparameters):
+            return scale * curvature_root(self._loss, parameters)

@@ -1,0 +1,168 @@
+"""Models and data that have no evidence are refused, and in words."""
+
+import keras
+import numpy as np
+import pytest
+
+import bilevel_tf as bt
+from tests.objectives.evidence import compiled, penalized, space
+
+PRIOR = {"precision": 2.0, "data_size": 8}
+
+
+def refuse(message, build=None, objective=None, **arguments):
+    """Compile a model of `build(inputs, prior)` and expect a `ValueError`."""
+    hp = space()
+    inputs = keras.Input((6, 6, 1) if arguments.pop("image", False) else (3,))
+    outputs = (build or dense)(inputs, bt.NormalPrior(**PRIOR))
+    with pytest.raises(ValueError, match=message):
+        compiled(hp, inputs, outputs, objective, **arguments)
+
+
+def dense(inputs, prior, units=1, **arguments):
+    return keras.layers.Dense(units, **penalized(prior), **arguments)(inputs)
+
+
+def data(count=8):
+    return np.ones((count, 3), "float32"), np.ones((count, 1), "float32")
+
+
+def test_unknown_hessian():
+    with pytest.raises(ValueError, match=r"`hessian` must be one of.*'full'"):
+        bt.LaplaceEvidence("full")
+
+
+@pytest.mark.parametrize("count", [0, 2.5, True, None])
+def test_max_weights_is_a_count(count):
+    with pytest.raises(ValueError, match="`max_weights` must be a whole number"):
+        bt.LaplaceEvidence(max_weights=count)
+
+
+def test_weights_without_prior_are_named():
+    def build(inputs, prior):
+        return keras.layers.Dense(1, kernel_regularizer=prior, name="last")(inputs)
+
+    refuse("last/bias have no prior.*improper", build)
+
+
+def test_frozen_weights_need_none():
+    hp = space()
+    inputs = keras.Input((3,))
+    frozen = keras.layers.Dense(4, "tanh", trainable=False)(inputs)
+    outputs = dense(frozen, bt.NormalPrior(hp["precision"], data_size=8))
+    model = compiled(hp, inputs, outputs, method=bt.T1T2())
+    history = model.fit(*data(), batch_size=8, epochs=5, verbose=0).history
+    assert np.isfinite(history["log_evidence"][-1])
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "message"),
+    [
+        (bt.L2(0.25), r"Received: L2, which is NormalPrior\(2 \* data_size \* 0.25"),
+        (keras.regularizers.L2(0.25), r"NormalPrior\(2 \* data_size \* 0.25"),
+        (keras.regularizers.L1(0.25), "L1, which is not the logarithm of a normal"),
+        (bt.ScaleMixturePrior(data_size=8), "ScaleMixturePrior, which is not"),
+    ],
+)
+def test_other_penalties_are_no_priors(regularizer, message):
+    refuse(message, lambda x, _: dense(x, regularizer))
+
+
+def test_priors_agree_on_the_data():
+    other = bt.NormalPrior(data_size=9)
+    refuse(
+        r"same `data_size`.*\[8, 9\]",
+        lambda x, prior: keras.layers.Dense(1, **penalized(prior, other))(x),
+    )
+
+
+def test_loss_is_a_likelihood():
+    refuse("LaplaceEvidence needs `loss` to be a mean neg", loss="mse")
+
+
+def test_one_output():
+    refuse("one output.*2 of them", lambda x, p: [dense(x, p), dense(x, p)])
+
+
+def test_one_prediction_per_example():
+    refuse(
+        r"output of shape \(None, 6, 6, 1\)",
+        lambda x, p: keras.layers.Conv2D(1, 3, padding="same", **penalized(p))(x),
+        image=True,
+    )
+
+
+def test_randomness():
+    refuse(
+        "GaussianNoise 'gaussian_noise.*random in training",
+        lambda x, p: dense(keras.layers.GaussianNoise(0.1)(x), p),
+    )
+
+
+def test_randomness_inside_a_nested_model():
+    refuse(
+        "Dropout 'dropout.*random in training",
+        lambda x, p: dense(keras.Sequential([keras.layers.Dropout(0.1)])(x), p),
+    )
+
+
+def test_activity_regularizer():
+    refuse(
+        "`activity_regularizer` of Dense",
+        lambda x, p: dense(x, p, activity_regularizer="l2"),
+    )
+
+
+def test_weight_decay():
+    refuse("`weight_decay` of the optimizer", optimizer=keras.optimizers.AdamW(1e-3))
+
+
+@pytest.mark.parametrize("hessian", ["exact", "ggn"])
+def test_too_large_a_model(hessian):
+    refuse(
+        rf"{hessian}.*2,501² entries, 50 MB; max_weights=2,000\. .*'kronecker'",
+        lambda x, p: dense(dense(x, p, 500), p),
+        bt.LaplaceEvidence(hessian),
+    )
+
+
+def test_best_responses_are_refused():
+    refuse("DeltaSTN fits a best response", method=bt.DeltaSTN())
+
+
+def simple_model():
+    hp = space()
+    inputs = keras.Input((3,))
+    outputs = dense(inputs, bt.NormalPrior(hp["precision"], data_size=8))
+    return compiled(hp, inputs, outputs)
+
+
+def test_sample_weights():
+    with pytest.raises(ValueError, match="`sample_weight` must be left out"):
+        simple_model().fit(*data(), sample_weight=np.ones(8), verbose=0)
+
+
+def test_data_size_is_that_of_the_data():
+    with pytest.raises(ValueError, match="data_size=8 and 9 examples"):
+        simple_model().fit(*data(9), verbose=0)
+
+
+def test_data_size_is_that_of_what_is_left_to_train_on():
+    with pytest.raises(ValueError, match="data_size=8 and 6 examples"):
+        simple_model().fit(*data(8), validation_split=0.25, verbose=0)
+
+
+def test_it_survives_saving(tmp_path):
+    model = simple_model()
+    model.compile(
+        "sgd",
+        loss=model.loss,
+        method=bt.T1T2(),
+        objective=bt.LaplaceEvidence("exact", max_weights=77),
+    )
+    model.fit(*data(), batch_size=8, epochs=5, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected = {"hessian": "exact", "max_weights": 77}
+    assert loaded.objective.get_config() == expected
+    loaded.fit(*data(), batch_size=8, epochs=5, verbose=0)
