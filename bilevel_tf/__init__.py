@@ -19,6 +19,7 @@ from bilevel_tf.hypergradients.delta_stn import DeltaSTN
 from bilevel_tf.hypergradients.drmad import DrMAD
 from bilevel_tf.hypergradients.forward import ForwardMode
 from bilevel_tf.hypergradients.functional import hypergradient
+from bilevel_tf.hypergradients.graves import GravesUpdate
 from bilevel_tf.hypergradients.hoag import HOAG, Minimum
 from bilevel_tf.hypergradients.hypergradient_descent import HypergradientDescent
 from bilevel_tf.hypergradients.hypernetwork import Hypernetwork
@@ -48,17 +49,23 @@ from bilevel_tf.layers.conv2d import HyperConv2D
 from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.layers.sampling import sampling
+from bilevel_tf.layers.variational_conv2d import VariationalConv2D
+from bilevel_tf.layers.variational_dense import VariationalDense
 from bilevel_tf.layers.weight_priors import NormalPrior, ScaleMixturePrior
+from bilevel_tf.objectives.elbo import ELBO
 from bilevel_tf.objectives.laplace import LaplaceEvidence
 from bilevel_tf.objectives.likelihoods import GaussianLikelihood
 from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training.bilevel_model import BilevelModel
+from bilevel_tf.training.predictive import Predictive, predictive
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DARTS",
+    "ELBO",
     "HOAG",
     "L1",
     "L1L2",
@@ -79,6 +86,7 @@ __all__ = [
     "GaussNewton",
     "GaussianLikelihood",
     "GaussianPrior",
+    "GravesUpdate",
     "Greedy",
     "HyperConv2D",
     "HyperDense",
@@ -96,6 +104,7 @@ __all__ = [
     "Neumann",
     "NormalPrior",
     "Positive",
+    "Predictive",
     "Scale",
     "ScaleMixturePrior",
     "TunedOptimizer",
@@ -103,5 +112,9 @@ __all__ = [
     "Uniform",
     "Unrolled",
     "ValidationLoss",
+    "VariationalConv2D",
+    "VariationalDense",
     "hypergradient",
+    "predictive",
+    "sampling",
 ]

@@ -22,6 +22,14 @@ def normal(shape, dtype, generator):
     )
 
 
+def signs(shape, dtype, generator):
+    """−1 or 1, equally likely, from a `keras.random.SeedGenerator`."""
+    bits = tf.random.stateless_uniform(
+        shape, _next_seed(generator), None, None, tf.int32, alg="philox"
+    )
+    return tf.cast(2 * tf.bitwise.bitwise_and(bits, 1) - 1, dtype)
+
+
 def _next_seed(generator):
     # Keras keeps 64 bits where TensorFlow takes 32, and folds them like this.
     return tf.cast(tf.math.floormod(generator.next(), tf.int32.max - 1), tf.int32)

@@ -21,7 +21,10 @@ class WeightPrior(keras.regularizers.Regularizer):
 
     Attributes:
         data_size: N.
+        needs_draw: Whether `kl_divergence` is estimated at a draw.
     """
+
+    needs_draw = True
 
     def __init__(self, data_size):
         whole = isinstance(data_size, (int, np.integer))
@@ -87,6 +90,8 @@ class NormalPrior(WeightPrior):
         variational inference for neural networks", 2011.
     """
 
+    needs_draw = False
+
     def __init__(self, precision=1.0, mean=0.0, *, data_size):
         super().__init__(data_size)
         self.precision = positive_parameter(precision, "precision")
@@ -127,8 +132,8 @@ class NormalPrior(WeightPrior):
 class ScaleMixturePrior(WeightPrior):
     """w ~ π N(0, A₁⁻¹) + (1 − π) N(0, A₂⁻¹): many small weights, a few large ones.
 
-    Its KL divergence has no closed form: variational layers estimate it at the draw of
-    the pass, log q(w) − log p(w), which has the right mean and adds noise to training.
+    Its KL divergence has no closed form: variational layers estimate it at one draw,
+    log q(w) − log p(w), which has the right mean and adds noise to training.
 
     Args:
         precisions: A₁ and A₂, positive numbers or hyperparameters, shaped as that of
@@ -210,6 +215,42 @@ def _parameter(value, name):
 def positive_parameter(value, name):
     """A positive number, or a hyperparameter that cannot become anything else."""
     return _inside(value, name, 0.0, float("inf"))
+
+
+def positive_number(value, name):
+    """A positive number, as a float."""
+    if isinstance(value, (int, float, np.number)) and 0 < value < float("inf"):
+        return float(value)
+    raise ValueError(
+        f"`{name}` must be a positive, finite number. Received: {name}={value!r}"
+    )
+
+
+def check_shape(prior, shape, name, layer):
+    """Raise a `ValueError` where a prior's parameter does not fit a weight.
+
+    Args:
+        prior: The `WeightPrior`.
+        shape: The weight's.
+        name: Of the argument that the prior was given as.
+        layer: The layer's name.
+    """
+    shape = tuple(shape)
+    for parameter in vars(prior).values():
+        if not isinstance(parameter, Hyperparameter):
+            continue
+        given = parameter.scale.shape
+        try:
+            fits = np.broadcast_shapes(given, shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"Hyperparameter '{parameter.name}' of shape {given} in the `{name}` "
+                f"of '{layer}' does not fit a weight of shape {shape}: give it shape "
+                f"(), {shape}, or one that broadcasts to that. For a bias that needs "
+                "another one than the kernel, give `bias_prior`."
+            )
 
 
 def _inside(value, name, low, high):

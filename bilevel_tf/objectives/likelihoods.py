@@ -1,5 +1,7 @@
 """Losses that are negative log likelihoods."""
 
+import types
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -75,6 +77,16 @@ _CLASSES = {
 _LIKELIHOODS = (*_CLASSES.values(), GaussianLikelihood)
 
 
+def loss_object(given):
+    """A loss as `compile` takes it, by name or function, as an object where it can be.
+
+    Functions that are no likelihood stay what they are.
+    """
+    loss = keras.losses.get(given)
+    known = isinstance(loss, types.FunctionType) and loss in _CLASSES
+    return _CLASSES[loss]() if known else loss
+
+
 def likelihoods(model, objective):
     """The model's losses, one per output, each a mean negative log likelihood.
 
@@ -102,8 +114,7 @@ def likelihoods(model, objective):
 
 
 def _likelihood(given, output, objective):
-    loss = keras.losses.get(given)
-    loss = _CLASSES[loss]() if loss in _CLASSES else loss
+    loss = loss_object(given)
     fault = None
     if not isinstance(loss, _LIKELIHOODS):
         fault = "is not a negative log likelihood"

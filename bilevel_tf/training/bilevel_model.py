@@ -89,7 +89,9 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """Convert a Sequential or functional Keras model, keeping its weights.
 
         Dense, Conv2D, Dropout and GaussianNoise layers become their
-        hyper-counterparts; all other layers stay what they are.
+        hyper-counterparts; all other layers stay what they are. Dense and Conv2D
+        layers that `tune` gives a `prior` become variational instead, with the
+        posterior's means at the model's weights.
 
         Args:
             model: A built `keras.Sequential` or functional `keras.Model`.
@@ -116,8 +118,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """The trained network as a plain Keras model, free of this library.
 
         Tuned arguments have their current values and kernels are those that the model
-        predicts with. A penalty with a factor per weight, which Keras does not have,
-        is left out.
+        predicts with, the means of variational layers. A penalty with a factor per
+        weight, which Keras does not have, is left out.
         """
         return conversion.plain_network(self)
 

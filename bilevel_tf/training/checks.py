@@ -12,6 +12,7 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.scales import Integer
 from bilevel_tf.layers.hyper_layer import HyperLayer, references
 from bilevel_tf.layers.noise import HyperDropout
+from bilevel_tf.layers.variational import VariationalLayer
 from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.training import rounds
 
@@ -81,6 +82,14 @@ def check_penalties_respond(model):
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, HyperLayer):
             continue
+        if isinstance(layer, VariationalLayer) and layer.hyperparameters():
+            raise ValueError(
+                f"'{layer.hyperparameters()[0].name}' acts on {type(layer).__name__} "
+                f"'{layer.name}', whose weights cannot respond to it. Use a method "
+                "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
+                "or objective=bilevel_tf.ELBO() with "
+                "bilevel_tf.DARTS(second_order=None)."
+            )
         for key, regularizer in vars(layer).items():
             if key.endswith("regularizer") and references(regularizer):
                 raise ValueError(

@@ -10,6 +10,9 @@ from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.hyper_layer import HyperLayer
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.layers.variational import VariationalLayer
+from bilevel_tf.layers.variational_conv2d import VariationalConv2D
+from bilevel_tf.layers.variational_dense import VariationalDense
 
 _COUNTERPARTS = {
     keras.layers.Dense: HyperDense,
@@ -17,7 +20,16 @@ _COUNTERPARTS = {
     keras.layers.Dropout: HyperDropout,
     keras.layers.GaussianNoise: HyperGaussianNoise,
 }
-_PLAIN = {hyper: plain for plain, hyper in _COUNTERPARTS.items()}
+_VARIATIONAL = {
+    keras.layers.Dense: VariationalDense,
+    keras.layers.Conv2D: VariationalConv2D,
+}
+_VARIATIONAL_ARGUMENTS = ("prior", "bias_prior", "estimator", "initial_scale", "seed")
+_PLAIN = {
+    special: plain
+    for counterparts in (_COUNTERPARTS, _VARIATIONAL)
+    for plain, special in counterparts.items()
+}
 _PLAIN_REGULARIZERS = {
     L1: keras.regularizers.L1,
     L2: keras.regularizers.L2,
@@ -55,18 +67,35 @@ def hyper_network(model, tune):
         arguments = {**tune.get(type(layer), {}), **tune.get(layer.name, {})}
         hyper = _COUNTERPARTS.get(type(layer), type(layer))
         config = layer.get_config()
-        unknown = set(arguments) - set(config)
+        known = list(config)
+        if type(layer) in _VARIATIONAL:
+            known += _VARIATIONAL_ARGUMENTS
+            if "prior" in arguments:
+                hyper = _VARIATIONAL[type(layer)]
+        unknown = set(arguments) - set(known)
         if unknown:
             raise ValueError(
                 f"`tune` gives {type(layer).__name__} '{layer.name}' unknown "
                 f"arguments: {', '.join(sorted(unknown))}. It has: "
-                f"{', '.join(sorted(config))}"
+                f"{', '.join(sorted(known))}"
+            )
+        lost = set(arguments).intersection(_VARIATIONAL_ARGUMENTS) - set(config)
+        if lost and "prior" not in arguments:
+            raise ValueError(
+                f"`tune` gives {type(layer).__name__} '{layer.name}' "
+                f"{', '.join(sorted(lost))} without a `prior`, which makes it a "
+                "variational layer."
             )
         if hyper is type(layer) and not arguments:
             return type(layer).from_config(config)
         return hyper.from_config({**config, **arguments})
 
-    return _structure(_clone(model, swap, lambda new, old: old.get_weights()))
+    def weights(new, old):
+        # The scales of a new posterior stay what they start with.
+        count = len(old.weights)
+        return [*old.get_weights(), *new.get_weights()[count:]]
+
+    return _structure(_clone(model, swap, weights))
 
 
 def plain_network(model):
@@ -74,11 +103,15 @@ def plain_network(model):
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def swap(layer):
-        config = layer.get_config()
+        plain = _PLAIN.get(type(layer), type(layer))
+        # Of a variational layer, Keras's arguments alone.
+        config = plain.get_config(layer)
         config = {key: _current(layer, key, value) for key, value in config.items()}
-        return _PLAIN.get(type(layer), type(layer)).from_config(config)
+        return plain.from_config(config)
 
     def weights(new, old):
+        if isinstance(old, VariationalLayer):
+            return [posterior.mean.numpy() for posterior in old.posteriors()]
         if not isinstance(old, HyperLayer):
             return [w.numpy() for w in old.weights]
         if delta is None or old.response is None:

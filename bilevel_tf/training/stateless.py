@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.layers.variational import VariationalLayer
 
 
 class StatelessModel:
@@ -24,7 +25,9 @@ class StatelessModel:
         trained = model.trainable_variables
         self._variables = [*trained, self.space.unconstrained]
         self.penalized = any(v.regularizer is not None for v in trained) or any(
-            layer.activity_regularizer is not None for layer in model.layers
+            layer.activity_regularizer is not None
+            or isinstance(layer, VariationalLayer)
+            for layer in model._flatten_layers(include_self=False)
         )
 
     @contextlib.contextmanager

@@ -16,6 +16,7 @@ from keras.src import layers as keras_layers
 from keras.src import testing
 
 import bilevel_tf as bt
+from bilevel_tf.layers.variational import VariationalLayer
 
 LAYERS = {
     "dense": (bt.HyperDense, {"units": 4, "activation": "relu"}, (2, 3), (2, 4)),
@@ -75,6 +76,50 @@ LAYERS = {
         (3, 5, 5, 4),
         (3, 2, 3, 6),
     ),
+    "variational_dense": (
+        bt.VariationalDense,
+        {"units": 4, "activation": "relu", "prior": bt.NormalPrior(data_size=5)},
+        (2, 3),
+        (2, 4),
+    ),
+    "variational_dense_3d_flipout": (
+        bt.VariationalDense,
+        {
+            "units": 4,
+            "use_bias": False,
+            "prior": bt.ScaleMixturePrior(data_size=5),
+            "estimator": "flipout",
+        },
+        (2, 3, 5),
+        (2, 3, 4),
+    ),
+    "variational_conv": (
+        bt.VariationalConv2D,
+        {
+            "filters": 6,
+            "kernel_size": (2, 3),
+            "strides": (2, 1),
+            "groups": 2,
+            "kernel_regularizer": "l2",
+            "prior": bt.NormalPrior(data_size=5),
+            "bias_prior": bt.NormalPrior(2.0, data_size=5),
+        },
+        (3, 5, 5, 4),
+        (3, 2, 3, 6),
+    ),
+    "variational_conv_local": (
+        bt.VariationalConv2D,
+        {
+            "filters": 4,
+            "kernel_size": 2,
+            "padding": "same",
+            "dilation_rate": 2,
+            "prior": bt.NormalPrior(data_size=5),
+            "estimator": "local",
+        },
+        (3, 5, 5, 4),
+        (3, 5, 5, 4),
+    ),
     "dropout": (bt.HyperDropout, {"rate": 0.2}, (2, 3), (2, 3)),
     "dropout_noise_shape": (
         bt.HyperDropout,
@@ -90,19 +135,24 @@ LAYERS = {
 def test_run_layer_test(name):
     layer_class, arguments, input_shape, output_shape = LAYERS[name]
     noise = issubclass(layer_class, (bt.HyperDropout, bt.HyperGaussianNoise))
+    variational = issubclass(layer_class, VariationalLayer)
     regularizers = [key for key in arguments if key.endswith("_regularizer")]
     weights = 0 if noise else 2 if arguments.get("use_bias", True) else 1
+    if variational:
+        # A scale beside each mean, and a divergence for each.
+        regularizers += ["divergence"] * weights
+        weights *= 2
     testing.TestCase().run_layer_test(
         layer_class,
         init_kwargs=arguments,
         input_shape=input_shape,
-        call_kwargs={"training": True} if noise else None,
+        call_kwargs={"training": True} if noise or variational else None,
         expected_output_shape=output_shape,
         expected_num_trainable_weights=weights,
         expected_num_non_trainable_weights=0,
-        expected_num_seed_generators=1 if noise else 0,
+        expected_num_seed_generators=1 if noise or variational else 0,
         expected_num_losses=len(regularizers),
-        supports_masking=layer_class is not bt.HyperConv2D,
+        supports_masking=not issubclass(layer_class, keras_layers.Conv2D),
         assert_built_after_instantiation=noise,
     )
 

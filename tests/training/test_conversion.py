@@ -260,3 +260,66 @@ def test_models_that_cannot_be_converted():
         bt.BilevelModel.from_keras(unbuilt, space())
     unbuilt(data(4)[0])
     assert len(bt.BilevelModel.from_keras(unbuilt, space()).hyper_layers) == 1
+
+
+# Variational layers
+
+
+def tuned_prior():
+    hp = bt.HyperparameterSpace(a=bt.LogUniform(1e-2, 1e4, initial=10.0))
+    return hp, bt.NormalPrior(hp["a"], data_size=44)
+
+
+def test_prior_makes_a_layer_variational_at_its_weights():
+    model, (hp, prior) = sequential(), tuned_prior()
+    new = bt.BilevelModel.from_keras(
+        model,
+        hp,
+        tune={
+            keras.layers.Dense: {"prior": prior, "initial_scale": 0.01},
+            keras.layers.Conv2D: {"prior": prior, "estimator": "shared"},
+        },
+    )
+    kinds = {type(layer) for layer in new.layers}
+    assert {bt.VariationalDense, bt.VariationalConv2D, bt.HyperDropout} < kinds
+    assert not kinds & {bt.HyperDense, bt.HyperConv2D}
+    x, _ = data()
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(new.predict(x, verbose=0), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        new.get_layer("hidden").posteriors()[0].scale(), 0.01, rtol=1e-5
+    )
+
+
+def test_posterior_means_go_back_to_plain_keras():
+    hp, prior = tuned_prior()
+    new = bt.BilevelModel.from_keras(
+        sequential(), hp, tune={keras.layers.Dense: {"prior": prior}}
+    )
+    new.compile(
+        "adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        objective=bt.ELBO(),
+        method=bt.DARTS(second_order=None),
+    )
+    x, y = data()
+    new.fit(x, y, verbose=0)
+    plain = new.to_keras()
+    assert "bilevel_tf" not in json.dumps(plain.get_config())
+    assert all(type(la).__module__.startswith("keras") for la in plain.layers)
+    expected = new.predict(x, verbose=0)
+    np.testing.assert_allclose(plain.predict(x, verbose=0), expected, rtol=1e-5)
+
+
+def test_posterior_arguments_without_a_prior():
+    hp, _ = tuned_prior()
+    with pytest.raises(ValueError, match=r"'hidden' initial_scale without a `prior`"):
+        bt.BilevelModel.from_keras(
+            functional(), hp, tune={"hidden": {"initial_scale": 0.1}}
+        )
+
+
+def test_prior_of_a_layer_that_has_no_variational_counterpart():
+    hp, prior = tuned_prior()
+    with pytest.raises(ValueError, match=r"Dropout 'drop' unknown arguments: prior"):
+        bt.BilevelModel.from_keras(functional(), hp, tune={"drop": {"prior": prior}})

@@ -1,0 +1,40 @@
+"""What is believed of a weight after the data: a normal for each of its entries."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bilevel_tf.layers.weight_priors import WeightPrior
+
+tfd = tfp.distributions
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """q(w) = N(μ, σ²), independent over the entries of one weight; σ = softplus(ρ).
+
+    Attributes:
+        mean: The variable μ.
+        raw_scale: The variable ρ, of the same shape.
+        prior: The `WeightPrior` of w.
+    """
+
+    mean: keras.Variable
+    raw_scale: keras.Variable
+    prior: WeightPrior
+
+    def distribution(self):
+        """A `tfd.Normal`."""
+        return tfd.Normal(tf.convert_to_tensor(self.mean), self.scale())
+
+    def scale(self):
+        """σ."""
+        return tf.nn.softplus(tf.convert_to_tensor(self.raw_scale))
+
+
+def raw_scale(scale):
+    """softplus⁻¹, written so that small scales keep their digits."""
+    return scale + np.log(-np.expm1(-scale))

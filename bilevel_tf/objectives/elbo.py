@@ -1,0 +1,95 @@
+"""The evidence lower bound of networks with a posterior over their weights."""
+
+import keras
+
+from bilevel_tf.layers.hyper_layer import references
+from bilevel_tf.layers.variational import variational_layers
+from bilevel_tf.objectives.likelihoods import likelihoods
+from bilevel_tf.objectives.objective import Objective
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class ELBO(Objective):
+    """The negative evidence lower bound per example, on training data.
+
+    Q = L = E_q[−log p(y | x, w)] averaged over the examples + KL(q(w) ‖ p(w)) / N, the
+    training loss of a model of variational layers, in nats. Its expectation is taken
+    at the draw of the pass. Hyperparameters of the priors and the likelihood are judged
+    by the same bound as the posterior is, so that at the trained posterior dQ/dλ is
+    ∂Q/∂λ: `DARTS(second_order=None)`, which needs no second derivatives, is exact
+    there, and `GravesUpdate` has the priors' best parameters in closed form. No
+    validation data is needed.
+
+    Raises:
+        ValueError: At `compile`, if the model has no variational layer, its priors
+            disagree on `data_size`, a loss is not the mean negative log likelihood, or
+            a hyperparameter acts in a regularizer. At `fit`, if the training arrays
+            have another size or sample weights.
+
+    Example:
+
+    >>> model.compile(
+    ...     "adam",
+    ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ...     objective=bt.ELBO(),
+    ...     method=bt.DARTS(second_order=None),
+    ... )
+
+    Reference:
+        Graves, "Practical variational inference for neural networks", 2011.
+    """
+
+    suggested_method = "bilevel_tf.DARTS(second_order=None)"
+
+    def build(self, model):
+        """Check that the training loss is the bound, and note N."""
+        likelihoods(model, "ELBO")
+        layers = variational_layers(model, "ELBO")
+        self.data_size = _data_size(layers)
+        for variable in model.trainable_variables:
+            # It lacks the prior's normaliser, without which a precision goes to zero.
+            for reference in references(variable.regularizer):
+                raise ValueError(
+                    f"'{reference.name}' is tuned in a regularizer of "
+                    f"'{variable.path}', which is no part of the bound. Give it to the "
+                    "prior of a variational layer, or make it a number."
+                )
+
+    def prepare(self, x, y, sample_weight):
+        """The training data as it is, after checks.
+
+        Raises:
+            ValueError: If arrays have another number of examples than the priors were
+                given, or there are sample weights.
+        """
+        if sample_weight is not None:
+            raise ValueError(
+                "`sample_weight` must be left out under ELBO: a weighted log "
+                "likelihood is none."
+            )
+        shape = getattr(keras.tree.flatten(x)[0], "shape", None)
+        if shape and shape[0] != self.data_size:
+            raise ValueError(
+                f"The priors have data_size={self.data_size}, and training has "
+                f"{shape[0]} examples. Make them with data_size={shape[0]} (what "
+                "`validation_split` takes away does not count)."
+            )
+        return x, y, sample_weight
+
+    def outer_loss(self, network, weights, hyperparameters, batch):
+        """Q, the training loss."""
+        return self.inner_loss(network, weights, hyperparameters, batch)
+
+
+def _data_size(layers):
+    sizes = {}
+    for layer in layers:
+        for posterior in layer.posteriors():
+            sizes.setdefault(posterior.prior.data_size, layer.name)
+    if len(sizes) > 1:
+        found = ", ".join(f"{size} in '{name}'" for size, name in sizes.items())
+        raise ValueError(
+            "ELBO needs all priors to have one `data_size`, the number of training "
+            f"examples. Received: {found}"
+        )
+    return next(iter(sizes))
