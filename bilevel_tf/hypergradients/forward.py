@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hypergradients.apart import apart
 from bilevel_tf.hypergradients.method import all_at_once, count
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.training_run import real
@@ -130,13 +131,10 @@ class ForwardMode(Trajectory):
         run = self.run(problem)
         state, tangents = run.start(), self.initial_tangents(run)
 
+        # Also eagerly: vectorisation traces a graph at every call, and once is enough.
+        @apart
         def advance(t, state, tangents):
             return self.advance(run, t, state, tangents)
-
-        # Vectorisation traces a graph at every call; once is enough.
-        advance = (
-            tf.function(advance, autograph=False) if tf.executing_eagerly() else advance
-        )
 
         def body(t, state, tangents, bad):
             state, tangents = advance(t, state, tangents)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from bilevel_tf.autodiff.exact_decay import ExactDecay
 from bilevel_tf.hypergradients import states
+from bilevel_tf.hypergradients.apart import apart
 from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.momentum_run import MomentumRun
 from bilevel_tf.hypergradients.trajectory import Reverse
@@ -178,9 +179,7 @@ class ReversibleRun(MomentumRun):
         if tf.executing_eagerly():
             return function
         weights = self.problem.weights
-        function = tf.function(
-            function, experimental_attributes={"_noinline": True}
-        ).get_concrete_function(
+        function = apart(function).get_concrete_function(
             tf.TensorSpec([], tf.int32),
             [tf.TensorSpec(w.shape, w.dtype) for w in weights],
         )

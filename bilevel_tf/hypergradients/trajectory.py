@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from bilevel_tf.hypergradients.apart import apart
 from bilevel_tf.hypergradients.differentiating import Differentiating
 from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.problem import Hypergradient
@@ -156,9 +157,12 @@ class Reverse(Trajectory):
         return tf.while_loop(lambda t, *_: t < self.steps, body, start)[1:]
 
     def _backward(self, run, memory, cotangent):
+        eager = tf.executing_eagerly()
+        pull_back = run.pull_back if eager else apart(run.pull_back)
+
         def body(t, memory, cotangent, gathered):
             state, memory = self.recall(run, t, memory)
-            cotangent, found = run.pull_back(t, state, cotangent)
+            cotangent, found = pull_back(t, state, cotangent)
             return t - 1, memory, cotangent, _sums(gathered, found)
 
         zeros = [tf.zeros_like(h) for h in run.problem.hyperparameters]

@@ -56,6 +56,23 @@ def keras_steps(optimizer, variables, count=4, scale=1.3):
         optimizer.apply(gradients, variables)
 
 
+def gradient(function, point):
+    """That of a function of a tensor or a list of them, by a tape."""
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        value = function(point)
+    return tape.gradient(value, point)
+
+
+def total(weights):
+    return tf.add_n([tf.reduce_sum(tf.cos(w)) for w in weights])
+
+
+def assert_close(found, expected, rtol=1e-12, atol=0.0):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
 def variables_at_start():
     return [keras.Variable(w, dtype="float64") for w in START]
 
@@ -73,35 +90,24 @@ def test_does_what_the_optimizer_does_to_variables(name):
     assert not optimizer.built
     assert int(optimizer.iterations) == 0
     keras_steps(optimizer, variables)
-    for w, v in zip(weights, variables, strict=True):
-        np.testing.assert_allclose(w, v, rtol=1e-12)
-    for s, v in zip(state, pure_slots(optimizer), strict=True):
-        np.testing.assert_allclose(s, v, rtol=1e-12, atol=1e-20)
-
-
-def pure_slots(optimizer):
-    return [v for v in optimizer.variables if v is not optimizer._learning_rate]
+    assert_close(weights, variables)
+    slots = [v for v in optimizer.variables if v is not optimizer._learning_rate]
+    assert_close(state, slots, atol=1e-20)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_derivatives_are_those_of_the_real_steps(name):
-    def last(point):
+    def real(point):
         variables = variables_at_start()
         for v, w in zip(variables, point[1:], strict=True):
             v.assign(w)
-        optimizer = MAKERS[name]()
-        keras_steps(optimizer, variables, count=3, scale=point[0])
-        return tf.add_n([tf.reduce_sum(tf.cos(v.value)) for v in variables])
+        keras_steps(MAKERS[name](), variables, count=3, scale=point[0])
+        return total([v.value for v in variables])
 
     point = [tf.constant(1.3, tf.float64), *tensors_at_start()]
     pure = FunctionalOptimizer(MAKERS[name](), point[1:])
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        weights, _ = steps(pure, point[1:], count=3, scale=point[0])
-        total = tf.add_n([tf.reduce_sum(tf.cos(w)) for w in weights])
-    gradients = tape.gradient(total, point)
-    for a, b in zip(gradients, central_differences(last, point), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
+    found = gradient(lambda p: total(steps(pure, p[1:], count=3, scale=p[0])[0]), point)
+    assert_close(found, central_differences(real, point), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -114,8 +120,7 @@ def test_works_inside_a_compiled_function(jit):
 
     pure = FunctionalOptimizer(optimizer, tensors_at_start())
     expected, _ = steps(pure, tensors_at_start())
-    for a, b in zip(run(tensors_at_start()), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert_close(run(tensors_at_start()), expected)
     assert not optimizer.built
 
 
@@ -124,28 +129,23 @@ def test_works_inside_a_compiled_function(jit):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_gradient_of_zero_has_finite_derivatives(name, start, dtype):
     weights = [tf.constant([0.0, 1.0], dtype)]
-    gradient = tf.constant(start, dtype)
     optimizer = MAKERS[name]()
 
-    def last(gradient, count=2):
+    def last(g):
         pure = FunctionalOptimizer(optimizer, weights)
         after, state = weights, pure.initial_state()
-        for _ in range(count):
-            after, state = pure([gradient], after, state)
+        for _ in range(2):
+            after, state = pure([g], after, state)
         return tf.reduce_sum(after[0])
 
     @tf.function(jit_compile=True)
-    def derivatives(gradient):
-        with tf.GradientTape() as tape:
-            tape.watch(gradient)
-            total = last(gradient)
-        along = tf.ones_like(gradient)
-        with tf.autodiff.ForwardAccumulator(gradient, along) as accumulator:
-            total_again = last(gradient)
-        return tape.gradient(total, gradient), accumulator.jvp(total_again)
+    def derivatives(g):
+        with tf.autodiff.ForwardAccumulator(g, tf.ones_like(g)) as accumulator:
+            value = last(g)
+        return gradient(last, g), accumulator.jvp(value)
 
     # XLA makes NaN of 0 · ∞ where TensorFlow's kernels say 0.
-    reverse, forward = derivatives(gradient)
+    reverse, forward = derivatives(tf.constant(start, dtype))
     assert np.isfinite(reverse).all()
     np.testing.assert_allclose(forward, tf.reduce_sum(reverse), rtol=1e-3)
 
@@ -155,15 +155,12 @@ def test_the_derivative_at_a_gradient_of_zero_is_right():
     weights = [tf.constant([0.0, 1.0], tf.float64)]
     pure = FunctionalOptimizer(optimizer, weights)
 
-    def last(gradient):
-        return tf.reduce_sum(pure([gradient], weights, pure.initial_state())[0][0])
+    def last(g):
+        return tf.reduce_sum(pure([g], weights, pure.initial_state())[0][0])
 
-    gradient = tf.constant([0.0, 1.0], tf.float64)
-    with tf.GradientTape() as tape:
-        tape.watch(gradient)
-        total = last(gradient)
-    expected = central_differences(last, gradient, step=1e-7)
-    np.testing.assert_allclose(tape.gradient(total, gradient), expected, rtol=1e-3)
+    point = tf.constant([0.0, 1.0], tf.float64)
+    expected = central_differences(last, point, step=1e-7)
+    np.testing.assert_allclose(gradient(last, point), expected, rtol=1e-3)
 
 
 def test_continues_from_the_current_slots():
@@ -174,14 +171,12 @@ def test_continues_from_the_current_slots():
     pure = FunctionalOptimizer(optimizer, variables)
     weights, _ = steps(pure, weights, count=2, state=pure.current_state())
     keras_steps(optimizer, variables, count=2)
-    for w, v in zip(weights, variables, strict=True):
-        np.testing.assert_allclose(w, v, rtol=1e-12)
+    assert_close(weights, variables)
 
 
 def test_current_slots_of_an_unbuilt_optimizer_are_fresh_ones():
     pure = FunctionalOptimizer(MAKERS["adam"](), tensors_at_start())
-    for a, b in zip(pure.current_state(), pure.initial_state(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_close(pure.current_state(), pure.initial_state(), rtol=0)
 
 
 def test_current_slots_of_other_weights_are_refused():
@@ -225,22 +220,17 @@ def test_keeps_constraints_and_exclusions_of_variables():
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("optimizer", "message"),
     [
-        {"use_ema": True},
-        {"use_ema": True, "ema_overwrite_frequency": 3},
-        {"gradient_accumulation_steps": 2},
-        {"loss_scale_factor": 8.0},
+        (optimizers.SGD(use_ema=True), "use_ema"),
+        (optimizers.SGD(use_ema=True, ema_overwrite_frequency=3), "use_ema"),
+        (optimizers.SGD(gradient_accumulation_steps=2), "gradient_accumulation_steps"),
+        (optimizers.SGD(loss_scale_factor=8.0), "loss_scale_factor"),
+        (optimizers.LossScaleOptimizer(optimizers.SGD()), "inner optimizer"),
     ],
 )
-def test_refuses_what_is_no_function_of_a_gradient(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        FunctionalOptimizer(optimizers.SGD(0.1, **settings), tensors_at_start())
-
-
-def test_refuses_loss_scaling_around_an_optimizer():
-    optimizer = optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
-    with pytest.raises(ValueError, match="inner optimizer"):
+def test_refuses_what_is_no_function_of_a_gradient(optimizer, message):
+    with pytest.raises(ValueError, match=message):
         FunctionalOptimizer(optimizer, tensors_at_start())
 
 
@@ -298,9 +288,8 @@ def test_tuned_numbers_are_the_optimizers_own(name):
         if name == "rmsprop":
             optimizer.learning_rate = rates[t]
         keras_steps(optimizer, variables, count=1)
-    for w, v in zip(weights, variables, strict=True):
-        # Keras rounds numbers of its own to float32.
-        np.testing.assert_allclose(w, v, rtol=1e-6)
+    # Keras rounds numbers of its own to float32.
+    assert_close(weights, variables, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", TUNED)
@@ -309,27 +298,31 @@ def test_derivatives_with_respect_to_tuned_numbers(name):
     pure = FunctionalOptimizer(TunedOptimizer(make(), **functions), tensors_at_start())
 
     def last(h):
-        weights, _ = steps(pure, tensors_at_start(), hyperparameters=h)
-        return tf.add_n([tf.reduce_sum(tf.cos(w)) for w in weights])
+        return total(steps(pure, tensors_at_start(), hyperparameters=h)[0])
 
     h = tf.constant([-0.4, 0.3, 0.2], tf.float64)
-    with tf.GradientTape() as tape:
-        tape.watch(h)
-        total = last(h)
-    gradient = tape.gradient(total, h)
-    assert (np.abs(gradient) > 1e-4).all()
-    np.testing.assert_allclose(gradient, central_differences(last, h), rtol=1e-6)
+    found = gradient(last, h)
+    assert (np.abs(found) > 1e-4).all()
+    np.testing.assert_allclose(found, central_differences(last, h), rtol=1e-6)
 
 
-def test_tuned_numbers_must_exist_and_be_functions_to_scalars():
-    with pytest.raises(ValueError, match="no number `beta_1`"):
-        TunedOptimizer(optimizers.SGD(), beta_1=lambda h: h)
-    with pytest.raises(ValueError, match="no number `nesterov`"):
-        TunedOptimizer(optimizers.SGD(), nesterov=lambda h: h)
-    with pytest.raises(TypeError, match="`momentum` must be a hyperparameter"):
-        TunedOptimizer(optimizers.SGD(), momentum=0.9)
-    with pytest.raises(TypeError, match="`optimizer` must be"):
-        TunedOptimizer(0.1)
+@pytest.mark.parametrize(
+    ("optimizer", "functions", "error", "message"),
+    [
+        (optimizers.SGD(), {"beta_1": lambda h: h}, ValueError, "no number `beta_1`"),
+        (optimizers.SGD(), {"nesterov": lambda h: h}, ValueError, "no number `nest"),
+        (optimizers.SGD(), {"momentum": 0.9}, TypeError, "`momentum` must be a hyper"),
+        (0.1, {}, TypeError, "`optimizer` must be"),
+    ],
+)
+def test_tuned_numbers_must_exist_and_be_functions(
+    optimizer, functions, error, message
+):
+    with pytest.raises(error, match=message):
+        TunedOptimizer(optimizer, **functions)
+
+
+def test_tuned_numbers_must_be_scalars():
     tuned = TunedOptimizer(optimizers.SGD(), momentum=lambda h: h)
     pure = FunctionalOptimizer(tuned, tensors_at_start())
     with pytest.raises(ValueError, match=r"`momentum` must return a scalar.*\(2,\)"):

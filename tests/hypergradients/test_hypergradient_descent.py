@@ -13,7 +13,8 @@ RULES = [("additive", 0.01), ("multiplicative", 0.1)]
 RATE = 0.05
 # Keras rounds these to single precision.
 MOMENTUM, BETA_2, EPSILON = 7 / 8, 63 / 64, 2**-13
-SIZES = {"first/kernel": 12, "first/bias": 4, "second/kernel": 8}
+SHAPES = {"first/kernel": (3, 4), "first/bias": (4,), "second/kernel": (4, 2)}
+SIZES = {name: int(np.prod(shape)) for name, shape in SHAPES.items()}
 
 
 class Training:
@@ -43,6 +44,12 @@ class Training:
 
     def step(self, step):
         self.optimizer.apply(self.gradients(step))
+
+    def steps(self, count):
+        """So many steps from the first; returns itself."""
+        for step in range(count):
+            self.step(step)
+        return self
 
     def flat(self):
         return np.concatenate([np.ravel(v) for v in self.variables])
@@ -192,10 +199,8 @@ ALL = {
 )
 def test_hypergradient_is_that_of_the_loss_in_the_last_rate(name, granularity, float64):
     make = getattr(keras.optimizers, name)
-    training = Training(descent(make(RATE, **ALL[name]), granularity=granularity))
-    optimizer = training.optimizer
-    for step in range(3):
-        training.step(step)
+    optimizer = descent(make(RATE, **ALL[name]), granularity=granularity)
+    training = Training(optimizer).steps(3)
     state = [(v, np.array(v)) for v in [*optimizer.variables, *training.variables]]
 
     def loss(values):
@@ -230,11 +235,9 @@ def test_hypergradient_is_that_of_the_loss_in_the_last_rate(name, granularity, f
 def test_at_constant_rates_it_is_the_keras_optimizer(name, options, float64):
     make = getattr(keras.optimizers, name)
     ours, theirs = (
-        Training(wrap(make(RATE, **options))) for wrap in (descent, lambda o: o)
+        Training(wrap(make(RATE, **options))).steps(7)
+        for wrap in (descent, lambda o: o)
     )
-    for training in (ours, theirs):
-        for step in range(7):
-            training.step(step)
     np.testing.assert_allclose(ours.flat(), theirs.flat(), rtol=1e-12)
     assert int(ours.optimizer.iterations) == int(theirs.optimizer.iterations)
 
@@ -245,31 +248,24 @@ def test_variables_excluded_from_weight_decay(given_to, float64):
         inner = keras.optimizers.SGD(RATE, weight_decay=2.0)
         outer = wrap(inner) if given_to == "wrapper" else inner
         outer.exclude_from_weight_decay(var_names=["bias"])
-        training = Training(outer if given_to == "wrapper" else wrap(inner))
-        training.step(0)
-        training.step(1)
-        return training.flat()
+        return Training(outer if given_to == "wrapper" else wrap(inner)).steps(2).flat()
 
     np.testing.assert_allclose(train(descent), train(lambda o: o), rtol=1e-12)
 
 
 class TestRates:
-    def test_start_at_the_learning_rate_by_name(self, float64):
-        expected = {
-            "global": {"global": ()},
-            "layer": {"first": (), "second": ()},
-            "parameter": {
-                "first/kernel": (3, 4),
-                "first/bias": (4,),
-                "second/kernel": (4, 2),
-            },
-        }
-        for granularity, shapes in expected.items():
-            optimizer = descent("sgd", granularity=granularity)
-            Training(optimizer)
-            found = rates(optimizer)
-            assert {name: np.shape(rate) for name, rate in found.items()} == shapes
-            assert all(np.all(rate == 0.01) for rate in found.values())
+    @pytest.mark.parametrize(
+        ("granularity", "shapes"),
+        [
+            ("global", {"global": ()}),
+            ("layer", {"first": (), "second": ()}),
+            ("parameter", SHAPES),
+        ],
+    )
+    def test_start_at_the_learning_rate_by_name(self, granularity, shapes, float64):
+        found = rates(Training(descent("sgd", granularity=granularity)).optimizer)
+        assert {name: np.shape(rate) for name, rate in found.items()} == shapes
+        assert all(np.all(rate == 0.01) for rate in found.values())
 
     def test_layers_of_one_name_have_rates_of_their_own(self):
         variables = []
@@ -306,8 +302,7 @@ class TestRates:
         assert np.max(seen) == 0.055
 
     def test_negative_rates_are_not_default(self, float64):
-        training = Training(descent(keras.optimizers.SGD(RATE), 1.0))
-        training.step(0)
+        training = Training(descent(keras.optimizers.SGD(RATE), 1.0)).steps(1)
         training.optimizer.apply([-g for g in training.gradients(0)])
         assert training.flat_rates() == 0
         training.optimizer.apply([-g for g in training.gradients(0)])
@@ -318,9 +313,7 @@ class TestRates:
     def test_stay_where_the_hypergradient_is_not_finite(self, rule, bad, float64):
         sgd = keras.optimizers.SGD(RATE)
         optimizer = descent(sgd, 0.1, granularity="layer", rule=rule)
-        training = Training(optimizer)
-        training.step(0)
-        training.step(1)
+        training = Training(optimizer).steps(2)
         before, gradients = rates(optimizer), training.gradients(2)
         optimizer.apply([g if i else g * bad for i, g in enumerate(gradients)])
         after = rates(optimizer)
@@ -337,9 +330,7 @@ class TestRates:
     def test_setting_the_rate_keeps_the_ratios(self, float64):
         sgd = keras.optimizers.SGD(RATE)
         optimizer = descent(sgd, 0.02, granularity="parameter")
-        training = Training(optimizer)
-        for step in range(3):
-            training.step(step)
+        training = Training(optimizer).steps(3)
         before = training.flat_rates()
         optimizer.learning_rate = float(optimizer.learning_rate) / 2
         np.testing.assert_allclose(training.flat_rates(), before / 2, rtol=1e-13)

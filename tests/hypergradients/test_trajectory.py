@@ -711,6 +711,25 @@ def test_compiled_gives_the_same_and_is_traced_once(method, jit):
     assert not optimizer.built
 
 
+@pytest.mark.parametrize("method", [bt.Unrolled(2, checkpointed=True), bt.RMAD(2)])
+def test_a_graph_of_200_mb_can_be_called_again(method):
+    """TensorFlow makes temporaries there, which the last pass of a loop must not."""
+    x, optimizer = tf.ones((2048, 1024), tf.float64), momentum_sgd()
+
+    def inner(w, h):
+        return tf.reduce_mean(tf.sin(x * w) * tf.cos(x * w)) + h * tf.reduce_sum(w**4)
+
+    def outer(w, h):
+        return tf.reduce_mean(tf.sin(w))
+
+    @tf.function
+    def run():
+        w, h = tf.ones(1024, tf.float64), tf.constant(0.3, tf.float64)
+        return hypergradient(inner, outer, w, h, method, optimizer).gradients
+
+    np.testing.assert_array_equal(run(), run())
+
+
 @pytest.mark.parametrize("method", [*ALL, bt.Unrolled(9, 4, True, train_steps=3)])
 def test_methods_are_serialised(method):
     config = keras.saving.serialize_keras_object(method)

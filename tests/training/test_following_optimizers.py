@@ -7,12 +7,24 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.training.validation_feed import outer_feed
+from tests.hypergradients.problems import central_differences
 from tests.training.models import data
 
 
 def crossentropy():
     """Made at every call: a loss computes in the float type of its making."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def batches():
+    """Three training batches, stacked."""
+    x, y = data(24)
+    return tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
+
+
+def restore(state):
+    for variable, value in state:
+        variable.assign(value)
 
 
 class TunedRate:
@@ -45,10 +57,36 @@ class TunedRate:
 
     def train(self, steps):
         """Keras's own training, one batch after the other."""
-        x, y = data(24)
-        batches = tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
+        x, y = batches()
         for step in range(steps):
-            self.model.train_step((batches[0][step % 3], batches[1][step % 3]))
+            self.model.train_step((x[step % 3], y[step % 3]))
+
+    def outer_step(self, *training):
+        """dQ/dλ: SGD at rate 1 has moved λ by it."""
+        before = np.array(self.space.unconstrained)
+        self.model.outer_train_step((data(10, seed=1), *training))
+        return before - np.array(self.space.unconstrained)
+
+    def state(self):
+        """All variables and their values."""
+        model = self.model
+        variables = [*model.variables, *model.optimizer.variables]
+        return [(v, np.array(v)) for v in [*variables, *model.method_state.values()]]
+
+    def differences(self, train):
+        """dQ/dλ after `train()` by central differences; leaves everything as it is."""
+        before = self.state()
+
+        def after(h):
+            restore(before)
+            self.space.unconstrained.assign(h)
+            train()
+            return self.outer_loss()
+
+        start = tf.constant(np.array(self.space.unconstrained))
+        expected = central_differences(after, start)
+        restore(before)
+        return expected
 
     def outer_loss(self):
         x, y = data(10, seed=1)
@@ -64,35 +102,14 @@ class TunedRate:
 def test_looking_ahead_is_training(method, optimizer):
     """dQ/dλ is that of the very steps that `fit` would take next."""
     tuned = TunedRate(method, optimizer)
-    model, space = tuned.model, tuned.space
     tuned.train(4)
-    variables = [*model.variables, *model.optimizer.variables]
-    before = [np.array(v) for v in variables]
-    start = np.array(space.unconstrained)
-
-    def after(h):
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-        space.unconstrained.assign(h)
-        tuned.train(3)
-        return tuned.outer_loss()
-
-    expected = []
-    for direction in np.eye(3):
-        step = 1e-5 * direction
-        expected.append((after(start + step) - after(start - step)) / 2e-5)
-    after(start)
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(value)
-    x, y = data(24)
-    batches = tf.constant(x.reshape(3, 8, 6)), tf.constant(y.reshape(3, 8))
-    model.outer_train_step((data(10, seed=1), batches))
-    found = start - np.array(space.unconstrained)
+    before, expected = tuned.state(), tuned.differences(lambda: tuned.train(3))
+    found = tuned.outer_step(batches())
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
     reached = [True, True, optimizer == "sgd"]
     np.testing.assert_array_equal(np.abs(found) > 1e-6, reached)
-    for variable, value in zip(variables, before, strict=True):
-        if variable is not space.unconstrained:
+    for variable, value in before:
+        if variable is not tuned.space.unconstrained:
             np.testing.assert_array_equal(variable, value)
 
 
@@ -100,30 +117,13 @@ def test_looking_ahead_is_training(method, optimizer):
 @pytest.mark.usefixtures("float64")
 def test_forward_mode_in_real_time_is_of_the_whole_run(optimizer):
     tuned = TunedRate(bt.ForwardMode(real_time=True), optimizer)
-    model, space = tuned.model, tuned.space
-    state = list(model.method_state.values())
-    variables = [*model.variables, *model.optimizer.variables, *state]
-    before = [np.array(v) for v in variables]
-    start = np.array(space.unconstrained)
     train = tf.function(lambda: tuned.train(5), autograph=False)
-
-    def after(h):
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-        space.unconstrained.assign(h)
-        train()
-        return tuned.outer_loss()
-
-    expected = []
-    for direction in np.eye(3):
-        step = 1e-5 * direction
-        expected.append((after(start + step) - after(start - step)) / 2e-5)
-    after(start)
-    weights = [np.array(w) for w in model.trainable_variables]
-    model.outer_train_step((data(10, seed=1),))
-    found = start - np.array(space.unconstrained)
+    expected = tuned.differences(train)
+    train()
+    weights = [np.array(w) for w in tuned.model.trainable_variables]
+    found = tuned.outer_step()
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
+    for variable, value in zip(tuned.model.trainable_variables, weights, strict=True):
         np.testing.assert_array_equal(variable, value)
 
 
@@ -174,16 +174,12 @@ def test_a_run_may_restart_with_the_same_batches(method):
 def test_training_takes_the_rate_from_the_space():
     tuned = TunedRate(bt.Greedy())
     kernel = tuned.model.layers[1].kernel
-    moves = []
+    moves, before, start = [], tuned.state(), np.array(kernel)
     for rate in (0.05, 0.1):
-        before = [np.array(v) for v in tuned.model.variables]
         tuned.space.assign({"rate": rate})
         tuned.train(1)
-        moves.append(np.array(kernel) - before[0])
-        for variable, value in zip(tuned.model.variables, before, strict=True):
-            variable.assign(value)
-        for variable in tuned.model.optimizer.momentums:
-            variable.assign(np.zeros(variable.shape))
+        moves.append(np.array(kernel) - start)
+        restore(before)
     np.testing.assert_allclose(moves[1], 2 * moves[0], atol=1e-6)
 
 
