@@ -46,7 +46,7 @@ def methods():
     """How they are found, by name; `None` is random search."""
     return {
         "greedy": lambda: bt.Greedy(warmup_epochs=1),
-        "HOAG": lambda: bt.HOAG(iterations=10, damping=1e-2, warmup_epochs=1),
+        "HOAG": lambda: bt.HOAG(iterations=10, damping=0.1, warmup_epochs=1),
         "DrMAD": lambda: bt.DrMAD(5, warmup_epochs=1),
         "random search": None,
     }

@@ -48,18 +48,23 @@ def conjugate_gradient(product, b, iterations, tolerance, start=None):
         iterations: Most iterations. Up to 32 are unrolled in the graph, which is
             faster; more become a loop.
         tolerance: Relative residual at which to stop; a number or a scalar tensor.
-        start: Where to start, a list; defaults to zero.
+        start: Where to start, a list; defaults to zero, and so does one that is
+            further from the solution than zero is, by its residual. Solutions that
+            did not converge, each the start of the next, would otherwise grow.
 
     Returns:
         A `Solution`.
     """
     size = norm(b)
     unit = scaled(tf.math.divide_no_nan(tf.ones_like(size), size), b)
-    if start is None:
-        x, residual = [tf.zeros_like(u) for u in unit], unit
-    else:
-        x = scaled(tf.math.divide_no_nan(tf.ones_like(size), size), start)
-        residual = add_scaled(unit, -1.0, product(x))
+    x, residual = [tf.zeros_like(u) for u in unit], unit
+    if start is not None:
+        given = scaled(tf.math.divide_no_nan(tf.ones_like(size), size), start)
+        left = add_scaled(unit, -1.0, product(given))
+        # Also false for NaN.
+        nearer = norm(left) < norm(unit)
+        x = [tf.where(nearer, g, zero) for g, zero in zip(given, x, strict=True)]
+        residual = [tf.where(nearer, r, u) for r, u in zip(left, unit, strict=True)]
     squares = dot(residual, residual)
     limit = tf.cast(tolerance, squares.dtype) ** 2
 
