@@ -82,16 +82,24 @@ def make_model(objective, method, args, precisions, data_size, inputs):
     x = dense(objective, args.width, hidden, "relu")(x)
     outputs = dense(objective, 10, output, None)(x)
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    # A warm-up that never ends keeps the precisions as they are.
+    method = method() if method else bt.T1T2(warmup_epochs=10**9)
     model.compile(
-        keras.optimizers.SGD(args.learning_rate, momentum=0.9),
+        optimizer(method, args),
         hyper_optimizer=keras.optimizers.RMSprop(args.hyper_learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         objective=objectives()[objective](),
-        # A warm-up that never ends keeps the precisions as they are.
-        method=method() if method else bt.T1T2(warmup_epochs=10**9),
+        method=method,
     )
     return model
+
+
+def optimizer(method, args):
+    """Adam, or the momentum that DrMAD reverses."""
+    if isinstance(method, bt.DrMAD):
+        return keras.optimizers.SGD(args.momentum_learning_rate, momentum=0.9)
+    return keras.optimizers.Adam(args.learning_rate)
 
 
 def dense(objective, units, prior, activation):
@@ -221,7 +229,8 @@ def parse(arguments=None):
     parser.add_argument("--width", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam")
+    parser.add_argument("--momentum-learning-rate", type=float, default=0.05)
     parser.add_argument("--hyper-learning-rate", type=float, default=0.05)
     parser.add_argument("--trials", type=int, default=10, help="of random search")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.25, 0.5])
