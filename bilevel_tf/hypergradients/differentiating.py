@@ -49,4 +49,7 @@ class Differentiating(Method):
         variables = self.tuned_variables(model.hyperparameters)
         model.hyper_optimizer.apply(all_at_once(found.gradients), variables)
         report = {f"hypergradient_{k}": v for k, v in found.report.items()}
-        return {name: tf.cast(report[name], "float32") for name in self.log_names}
+        logs = {name: report[name] for name in self.log_names}
+        if model.objective.log_name:
+            logs[model.objective.log_name] = found.outer_loss
+        return {name: tf.cast(value, "float32") for name, value in logs.items()}

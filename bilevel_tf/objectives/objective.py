@@ -12,11 +12,14 @@ class Objective:
         judged_on: Which data outer batches are drawn from: "validation" or "training".
         responds: Whether methods that fit a best response can use the objective.
         suggested_method: A method that fits, as a user would write it.
+        log_name: Name under which Q of the last outer batch is logged; `None`, the
+            default, for not at all.
     """
 
     judged_on = "training"
     responds = False
     suggested_method = "bilevel_tf.ConjugateGradient()"
+    log_name = None
 
     def build(self, model):
         """Check that the model can be judged by this, and create what it needs."""

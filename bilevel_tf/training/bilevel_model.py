@@ -157,8 +157,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
         if tuned:
             self._compile_config.config["optimizer"] = optimizer
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
-        checks.check_log_names(self)
         self.objective = objective
+        checks.check_log_names(self)
         self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
@@ -297,7 +297,8 @@ class BilevelModel(RespondingNetwork, keras.Model):
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = rounds.hyperparameter_logs(self.hyperparameters)
-        logs |= dict.fromkeys(self.method.log_names, float("nan"))
+        names = {*self.method.log_names, self.objective.log_name} - {None}
+        logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(iter(distribute(feed)), logs)
         # Keras calls `finalize_variable_values` of the first alone.
         history = super().fit(
