@@ -4,9 +4,10 @@
 class Objective:
     """Q, by which hyperparameters are judged, and L, which trains the weights for it.
 
-    A `BilevelModel` calls `build` when it is compiled, `prepare` on the arrays given to
-    `fit`, `inner_step` on every training batch. Methods that differentiate training
-    ask for `inner_loss` and `outer_loss`, which are traced into `tf.function`s.
+    A `BilevelModel` calls `build` when it is compiled, before that of the method,
+    `prepare` on the data given to `fit`, `inner_step` on every training batch. Methods
+    that differentiate training ask for `inner_loss` and `outer_loss`, which are traced
+    into `tf.function`s.
 
     Attributes:
         judged_on: Which data outer batches are drawn from: "validation" or "training".
@@ -22,7 +23,12 @@ class Objective:
     log_name = None
 
     def build(self, model):
-        """Check that the model can be judged by this, and create what it needs."""
+        """Check that the model can be judged by this, and create what it needs.
+
+        That is `model.add_method_state` for variables and `model.add_optimizer` for
+        what trains them. A model that is made from its config, to be compiled later or
+        not at all, builds this as well; its `stepping_optimizer` is then `None`.
+        """
 
     def variables(self, model):
         """The trained variables θ that L and Q are functions of."""

@@ -9,7 +9,7 @@ from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training import checks, conversion, exporting, rounds, state
 from bilevel_tf.training.callbacks import FitCallback
-from bilevel_tf.training.optimizers import following
+from bilevel_tf.training.optimizers import beside, following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
 from bilevel_tf.training.validation_feed import (
@@ -70,6 +70,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         self.response_optimizer = None
         self.response_follows = False
         self.hyper_optimizer = None
+        self.objective_stepping_optimizer = None
         self.progress = rounds.Progress()
         self.outer = None
         self.method_state = {}
@@ -148,7 +149,7 @@ class BilevelModel(RespondingNetwork, keras.Model):
         """
         objective = ValidationLoss() if objective is None else objective
         method = checks.check_method(method, checks.check_objective(objective))
-        tuned = isinstance(optimizer, TunedOptimizer)
+        tuned = _is_tuned(optimizer)
         config = optimizer.config if tuned else None
         super().compile(following(optimizer, self.hyperparameters), **kwargs)
         # Of a loss scale steps are taken without, which is the same to rounding.
@@ -167,12 +168,33 @@ class BilevelModel(RespondingNetwork, keras.Model):
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
-        objective.build(self)
 
     def _respond_by(self, method):
         self.method_state.clear()
+        self.objective_stepping_optimizer = None
+        self.objective.build(self)
         method.build(self)
         self.method = method
+
+    def add_optimizer(self, variables, weights):
+        """Give an objective that trains variables of its own an optimizer for them.
+
+        It is a copy of the weights' with slots of its own, which follows its learning
+        rate and is saved with the model.
+
+        Args:
+            variables: What it trains.
+            weights: For each of these the weight that it stands for.
+        """
+        self.objective_stepping_optimizer = beside(
+            self.stepping_optimizer, variables, weights, self.hyperparameters
+        )
+
+    @property
+    def objective_optimizer(self):
+        """The Keras optimizer that `add_optimizer` made, or `None`."""
+        optimizer = self.objective_stepping_optimizer
+        return optimizer.optimizer if _is_tuned(optimizer) else optimizer
 
     def get_compile_config(self):
         """Everything `compile` was given."""
@@ -343,12 +365,16 @@ class BilevelModel(RespondingNetwork, keras.Model):
         state.load(self, store)
 
     def get_config(self):
-        """The functional graph, the space, and the method, which has the responses."""
+        """The functional graph, the space, the method, and the objective.
+
+        The last two have what a model that is not compiled has as well: responses.
+        """
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "hyperparameters": serialize(self.hyperparameters),
             "method": self.method and serialize(self.method),
+            "objective": serialize(self.objective),
             "frozen_responses": [
                 layer.name for layer in self.response_layers if not layer.trainable
             ],
@@ -360,9 +386,11 @@ class BilevelModel(RespondingNetwork, keras.Model):
         config, deserialize = dict(config), keras.saving.deserialize_keras_object
         space = deserialize(config.pop("hyperparameters"))
         method = deserialize(config.pop("method", None))
+        objective = deserialize(config.pop("objective", None))
         frozen = config.pop("frozen_responses", [])
         inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, hyperparameters=space, name=name)
+        model.objective = objective or model.objective
         if method is not None:
             model._respond_by(method)
         if frozen:
@@ -370,6 +398,10 @@ class BilevelModel(RespondingNetwork, keras.Model):
             layers = [layer for layer in layers if layer.name in frozen]
             method.attach_responses(layers, space.size)
         return model
+
+
+def _is_tuned(optimizer):
+    return isinstance(optimizer, TunedOptimizer)
 
 
 def _optimizer(given, default, config=None):
