@@ -48,6 +48,7 @@ from bilevel_tf.layers.conv2d import HyperConv2D
 from bilevel_tf.layers.dense import HyperDense
 from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
 from bilevel_tf.layers.regularizers import L1, L1L2, L2
+from bilevel_tf.objectives.cross_validation import CrossValidation
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training.bilevel_model import BilevelModel
 
@@ -66,6 +67,7 @@ __all__ = [
     "CenteredSTN",
     "ComposedLoss",
     "ConjugateGradient",
+    "CrossValidation",
     "DeltaSTN",
     "DrMAD",
     "EmpiricalFisher",

@@ -56,14 +56,16 @@ class StatelessModel:
         with self.at(weights, hyperparameters):
             return self.model(batch[0], training=training)
 
-    def data_loss(self, outputs, hyperparameters, batch, example_weights=None):
+    def data_loss(
+        self, outputs, hyperparameters, batch, example_weights=None, training=True
+    ):
         """The compiled loss at given outputs, without penalties."""
         x, y, weight = batch
         if example_weights is not None:
             weight = example_weights if weight is None else weight * example_weights
         trained = self.model.trainable_variables
         with self.at(trained, hyperparameters, losses=()):
-            return self.model.compute_loss(x, y, outputs, weight, training=True)
+            return self.model.compute_loss(x, y, outputs, weight, training=training)
 
     def penalty(self, weights, hyperparameters, batch):
         """What the layers and regularizers add to the training loss."""
