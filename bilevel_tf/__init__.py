@@ -53,6 +53,7 @@ from bilevel_tf.layers.sampling import sampling
 from bilevel_tf.layers.variational_conv2d import VariationalConv2D
 from bilevel_tf.layers.variational_dense import VariationalDense
 from bilevel_tf.layers.weight_priors import NormalPrior, ScaleMixturePrior
+from bilevel_tf.objectives.cross_validation import CrossValidation
 from bilevel_tf.objectives.elbo import ELBO
 from bilevel_tf.objectives.laplace import LaplaceEvidence
 from bilevel_tf.objectives.likelihoods import GaussianLikelihood
@@ -78,6 +79,7 @@ __all__ = [
     "CenteredSTN",
     "ComposedLoss",
     "ConjugateGradient",
+    "CrossValidation",
     "DeltaSTN",
     "DrMAD",
     "EmpiricalFisher",

@@ -54,6 +54,12 @@ class ForwardMode(Trajectory):
         super().build(model)
         if not self.real_time or model.stepping_optimizer is None:
             return
+        if model.objective_optimizer is not None:
+            raise ValueError(
+                "`real_time` must be False where the objective trains variables of its "
+                f"own, as {type(model.objective).__name__} does: it is the training of "
+                "the model's weights that is followed. Received: real_time=True"
+            )
         run = self.run(model.problem(None, None))
         size, shapes = model.hyperparameters.size, real(run.start())
         entries = size * sum(x.shape.num_elements() for x in shapes)

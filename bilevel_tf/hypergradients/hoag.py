@@ -77,7 +77,7 @@ class HOAG(ConjugateGradient):
     def build(self, model):
         """Make the variables that keep the last solution and count outer steps."""
         super().build(model)
-        weights = enumerate(model.trainable_variables)
+        weights = enumerate(model.objective.variables(model))
         self._last = [
             model.add_method_state(f"solution_{i}", w.shape, w.dtype)
             for i, w in weights

@@ -55,11 +55,12 @@ class Trajectory(Differentiating):
         if model.stepping_optimizer is not None:
             self.run(model.problem(None, None))
         if self.restart:
+            variables = model.objective.variables(model)
             self._start = [
                 model.add_method_state(f"start_{i}", w.shape, w.dtype)
-                for i, w in enumerate(model.trainable_variables)
+                for i, w in enumerate(variables)
             ]
-            self._assign(self._start, model.trainable_variables)
+            self._assign(self._start, variables)
 
     def outer_step(self, model, validation, training):
         """λ ← a step along dQ/dλ; with `restart` also w ← θ_T."""
@@ -70,7 +71,7 @@ class Trajectory(Differentiating):
         problem.resumes = False
         found = self.hypergradient(problem)
         logs = self.descend(model, found)
-        self._assign(model.trainable_variables, found.weights)
+        self._assign(model.objective.variables(model), found.weights)
         return logs
 
     @staticmethod

@@ -41,7 +41,7 @@ class ELBO(Objective):
 
     suggested_method = "bilevel_tf.DARTS(second_order=None)"
 
-    def build(self, model):
+    def check(self, model):
         """Check that the training loss is the bound, and note N."""
         likelihoods(model, "ELBO")
         layers = variational_layers(model, "ELBO")

@@ -100,7 +100,7 @@ class LaplaceEvidence(Objective):
         self.max_weights = max_weights
         self.priors = self.loss = self.data_size = None
 
-    def build(self, model):
+    def check(self, model):
         """Check that the model has an evidence."""
         laplace_checks.check_one_output(model)
         [self.loss] = likelihoods(model, "LaplaceEvidence")

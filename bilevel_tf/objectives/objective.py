@@ -4,9 +4,10 @@
 class Objective:
     """Q, by which hyperparameters are judged, and L, which trains the weights for it.
 
-    A `BilevelModel` calls `build` when it is compiled, `prepare` on the arrays given to
-    `fit`, `inner_step` on every training batch. Methods that differentiate training
-    ask for `inner_loss` and `outer_loss`, which are traced into `tf.function`s.
+    A `BilevelModel` calls `check` and `build` when it is compiled, before its method
+    is built, `prepare` on the data given to `fit`, `inner_step` on every training
+    batch. Methods that differentiate training ask for `inner_loss` and `outer_loss`,
+    which are traced into `tf.function`s.
 
     Attributes:
         judged_on: Which data outer batches are drawn from: "validation" or "training".
@@ -21,7 +22,15 @@ class Objective:
     log_names = ()
 
     def build(self, model):
-        """Check that the model can be judged by this, and create what it needs."""
+        """Create what it needs.
+
+        That is `model.add_method_state` for variables and `model.add_optimizer` for
+        what trains them. A model that is made from its config, to be compiled later or
+        not at all, builds this as well; its `stepping_optimizer` is then `None`.
+        """
+
+    def check(self, model):
+        """Raise a `ValueError` if the compiled model cannot be judged by this."""
 
     def variables(self, model):
         """The trained variables θ that L and Q are functions of."""
@@ -67,7 +76,7 @@ class Objective:
 
     def logs(self, outer_loss):
         """What `fit` shows of a Q that an outer step has found, scalars by name."""
-        return {}
+        return dict.fromkeys(self.log_names, outer_loss)
 
     def get_config(self):
         """Arguments to make this objective again."""

@@ -17,7 +17,7 @@ from bilevel_tf.training import (
     state,
 )
 from bilevel_tf.training.callbacks import FitCallback
-from bilevel_tf.training.optimizers import following
+from bilevel_tf.training.optimizers import beside, following
 from bilevel_tf.training.problem import model_problem
 from bilevel_tf.training.responding_network import RespondingNetwork
 from bilevel_tf.training.stateless import StatelessModel
@@ -75,6 +75,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self.response_optimizer = None
         self.response_follows = False
         self.hyper_optimizer = None
+        self.objective_stepping_optimizer = None
         self.progress = rounds.Progress()
         self.outer = None
         self.example_weights = None
@@ -156,7 +157,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """
         objective = ValidationLoss() if objective is None else objective
         method = checks.check_method(method, checks.check_objective(objective))
-        tuned = isinstance(optimizer, TunedOptimizer)
+        tuned = _is_tuned(optimizer)
         config = optimizer.config if tuned else None
         super().compile(following(optimizer, self.hyperparameters), **kwargs)
         # Of a loss scale steps are taken without, which is the same to rounding.
@@ -168,8 +169,9 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
             for reference in references(loss):
                 reference.bind(self.hyperparameters)
         checks.check_losses_fit_outputs(self, kwargs.get("loss"))
-        checks.check_log_names(self)
         self.objective = objective
+        checks.check_log_names(self)
+        objective.check(self)
         self._respond_by(method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
@@ -178,12 +180,33 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
-        objective.build(self)
 
     def _respond_by(self, method):
         self.method_state.clear()
+        self.objective_stepping_optimizer = None
+        self.objective.build(self)
         method.build(self)
         self.method = method
+
+    def add_optimizer(self, variables, weights):
+        """Give an objective that trains variables of its own an optimizer for them.
+
+        It is a copy of the weights' with slots of its own, which follows its learning
+        rate and is saved with the model.
+
+        Args:
+            variables: What it trains.
+            weights: For each of these the weight that it stands for.
+        """
+        self.objective_stepping_optimizer = beside(
+            self.stepping_optimizer, variables, weights, self.hyperparameters
+        )
+
+    @property
+    def objective_optimizer(self):
+        """The Keras optimizer that `add_optimizer` made, or `None`."""
+        optimizer = self.objective_stepping_optimizer
+        return optimizer.optimizer if _is_tuned(optimizer) else optimizer
 
     # Steps
 
@@ -334,6 +357,10 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         )
         self.response_optimizer.finalize_variable_values(self.response_variables)
         return history
+
+
+def _is_tuned(optimizer):
+    return isinstance(optimizer, TunedOptimizer)
 
 
 def _optimizer(given, default, config=None):

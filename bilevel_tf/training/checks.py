@@ -172,7 +172,8 @@ def check_factors_scalar(model, method):
 
 def check_log_names(model):
     """Raise a `ValueError` if a hyperparameter is called as a metric is."""
-    taken = {"loss", *(metric.name for metric in model.metrics)}
+    taken = {"loss", *model.objective.log_names}
+    taken |= {metric.name for metric in model.metrics}
     config = model._compile_config.config
     compiled = [config.get("metrics"), config.get("weighted_metrics")]
     taken |= {_metric_name(metric) for metric in keras.tree.flatten(compiled)}

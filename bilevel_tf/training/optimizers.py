@@ -1,5 +1,6 @@
-"""Optimizers whose learning rate, momentum, … are hyperparameters of a space."""
+"""Optimizers that follow: the hyperparameters of a space, or another optimizer."""
 
+import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
@@ -19,6 +20,48 @@ def following(optimizer, space):
     for name in optimizer.functions:
         setattr(optimizer.optimizer, name, _Current(optimizer, name, space))
     return optimizer.optimizer
+
+
+def beside(optimizer, variables, weights, space):
+    """A copy of an optimizer, with slots of its own, that keeps to its learning rate.
+
+    Args:
+        optimizer: What trains the weights, a Keras optimizer or a `TunedOptimizer`.
+        variables: What the copy is to train; it is built for them.
+        weights: For each of these the weight that it stands for: what is excluded from
+            weight decay stays so.
+        space: The `HyperparameterSpace`; of no use to a Keras optimizer.
+
+    Returns:
+        A Keras optimizer or a `TunedOptimizer`, as `optimizer` is.
+    """
+    tuned = isinstance(optimizer, TunedOptimizer)
+    main = optimizer.optimizer if tuned else optimizer
+    config = optimizer.config if tuned else main.get_config()
+    # A schedule or function is shared, not copied; it has no state.
+    copy = type(main).from_config({**config, "learning_rate": 1.0})
+    result = TunedOptimizer(copy, **optimizer.functions) if tuned else copy
+    if not (tuned and "learning_rate" in optimizer.functions):
+        copy.learning_rate = _rate_of(main)
+    following(result, space)
+    if hasattr(main, "_exclude_from_weight_decay"):
+        pairs = zip(variables, weights, strict=True)
+        kept = [v for v, w in pairs if not main._use_weight_decay(w.value)]
+        copy.exclude_from_weight_decay(var_list=kept)
+    copy.build(variables)
+    return result
+
+
+def _rate_of(optimizer):
+    """The schedule of an optimizer, or a function that reads its current rate."""
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.Variable):
+        return rate
+
+    def learning_rate():
+        return tf.convert_to_tensor(rate)
+
+    return learning_rate
 
 
 class _Current:

@@ -36,7 +36,7 @@ class RespondingNetwork:
         return [v for response in trained for v in response.variables]
 
     def add_method_state(self, name, shape, dtype):
-        """A variable of a method, zero at first, saved with the model."""
+        """A variable of a method or objective, zero at first, saved with the model."""
         variable = keras.Variable("zeros", shape, dtype, trainable=False, name=name)
         self.method_state[name] = variable
         return variable

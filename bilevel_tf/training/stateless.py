@@ -59,7 +59,7 @@ class StatelessModel:
         with self.at(weights, hyperparameters):
             return self.model(batch[0], training=training)
 
-    def data_loss(self, outputs, hyperparameters, batch, factors=None):
+    def data_loss(self, outputs, hyperparameters, batch, factors=None, training=True):
         """The compiled loss at given outputs, without penalties.
 
         Args:
@@ -69,9 +69,9 @@ class StatelessModel:
         trained = self.model.trainable_variables
         with self.at(trained, hyperparameters, losses=()):
             if factors is not None:
-                weight = self.model.weights_in_force(weight)
+                weight = self.model.weights_in_force(weight) if training else weight
                 weight = factors if weight is None else weight * factors
-            return self.model.compute_loss(x, y, outputs, weight, training=True)
+            return self.model.compute_loss(x, y, outputs, weight, training=training)
 
     def penalty(self, weights, hyperparameters, batch):
         """What the layers and regularizers add to the training loss."""

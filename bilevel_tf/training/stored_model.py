@@ -34,12 +34,16 @@ class StoredModel:
         state.load(self, store)
 
     def get_config(self):
-        """The functional graph, the space, and the method, which has the responses."""
+        """The functional graph, the space, the method, and the objective.
+
+        The last two have what a model that is not compiled has as well: responses.
+        """
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "hyperparameters": serialize(self.hyperparameters),
             "method": self.method and serialize(self.method),
+            "objective": serialize(self.objective),
             "frozen_responses": [
                 layer.name for layer in self.response_layers if not layer.trainable
             ],
@@ -51,9 +55,11 @@ class StoredModel:
         config, deserialize = dict(config), keras.saving.deserialize_keras_object
         space = deserialize(config.pop("hyperparameters"))
         method = deserialize(config.pop("method", None))
+        objective = deserialize(config.pop("objective", None))
         frozen = config.pop("frozen_responses", [])
         inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, hyperparameters=space, name=name)
+        model.objective = objective or model.objective
         if method is not None:
             model._respond_by(method)
         if frozen:

@@ -52,6 +52,39 @@ def test_validation_data_is_then_for_show():
     assert "val_loss" in history.history
 
 
+class LoggedLoss(TrainingLoss):
+    log_names = ("judged",)
+
+
+def test_value_is_logged_under_its_name():
+    still = keras.optimizers.SGD(0.0)
+    method = bt.T1T2(train_steps=1)
+    model = make_model(objective=LoggedLoss(), method=method, hyper_optimizer=still)
+    x, y = data()
+    history = model.fit(x, y, batch_size=12, epochs=2, verbose=0).history
+    # One batch is all of the data, and Q is asked at the weights after the step.
+    expected = model.compute_loss(x, y, model(x), training=False)
+    assert len(history["judged"]) == 2
+    np.testing.assert_allclose(history["judged"][-1], expected, rtol=1e-6)
+
+
+def test_value_is_nan_before_the_first_outer_step():
+    method = bt.T1T2(train_steps=1, warmup_epochs=1)
+    model = make_model(objective=LoggedLoss(), method=method)
+    history = model.fit(*data(), epochs=2, verbose=0).history
+    assert np.isnan(history["judged"][0])
+    assert np.isfinite(history["judged"][1])
+
+
+def test_hyperparameter_must_not_be_called_as_the_value():
+    hp = bt.HyperparameterSpace(judged=bt.Positive(0.1))
+    inputs = keras.Input((3,))
+    layer = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["judged"]))
+    model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
+    with pytest.raises(ValueError, match="'judged' has the name of a loss"):
+        model.compile("sgd", "sgd", method=bt.T1T2(), objective=LoggedLoss())
+
+
 def test_outer_batches_are_training_data():
     model = make_model(objective=TrainingLoss(), method=bt.T1T2(train_steps=1))
     x, y = data()
