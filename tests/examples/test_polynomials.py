@@ -1,0 +1,86 @@
+"""Polynomials judged by evidence and by cross-validation, in small."""
+
+import numpy as np
+import polynomials
+import pytest
+import scipy.stats
+
+
+def run(tmp_path, *arguments):
+    small = ["--data-sets=2", "--degrees=4", f"--output={tmp_path}"]
+    rows = polynomials.main([*small, *arguments])
+    return {(row["criterion"], row["seed"]): row for row in rows}
+
+
+def test_in_small(tmp_path, capsys):
+    rows = run(tmp_path, "--criteria", "evidence", "evidence, gradient")
+    assert len(rows) == 4
+    for row in rows.values():
+        scores = [judgement.score for judgement in row["judged"]]
+        assert len(scores) == 5
+        assert row["degree"] == np.argmax(scores)
+    exact, descended = rows["evidence", 0], rows["evidence, gradient", 0]
+    for one, other in zip(exact["judged"], descended["judged"], strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-5)
+    np.testing.assert_allclose(exact["judged"][3], descended["judged"][3], rtol=1e-3)
+    assert exact["degree"] == 3
+    assert exact["error"] < 0.2
+    printed = capsys.readouterr().out
+    assert f"{exact['judged'][3].score:.3f}*" in printed
+    assert "of 2 data sets" in printed
+    assert (tmp_path / "polynomials_cubic.png").stat().st_size > 1000
+
+
+def test_another_criterion_is_one_function(tmp_path, monkeypatch, capsys):
+    def lower_is_better(features, targets):
+        return polynomials.Judgement(-features.shape[1], 10.0, 10.0)
+
+    monkeypatch.setattr(polynomials, "CRITERIA", {"flat": lower_is_better})
+    rows = run(tmp_path, "--criteria", "flat", "--function", "sine")
+    assert [row["degree"] for row in rows.values()] == [0, 0]
+    assert "flat" in capsys.readouterr().out
+    assert (tmp_path / "polynomials_sine.png").stat().st_size > 1000
+
+
+def test_basis_has_mean_square_one():
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    features = polynomials.design(nodes, 9)
+    gram = features.T * weights / 2 @ features
+    np.testing.assert_allclose(gram, np.eye(10), atol=1e-12)
+
+
+@pytest.fixture
+def data():
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, 12)
+    return polynomials.design(x, 2), x + 0.3 * random.normal(size=12)
+
+
+def held_out(features, targets, apart, weight_precision, noise_precision):
+    """Σ_i log p(y_i | y of the rest) from p(y); `apart` says what is not the rest."""
+    covariance = features @ features.T / weight_precision
+    covariance += np.eye(len(targets)) / noise_precision
+    total = 0.0
+    for i in range(len(targets)):
+        rest = ~apart(i)
+        gain = covariance[i, rest] @ np.linalg.inv(covariance[np.ix_(rest, rest)])
+        variance = covariance[i, i] - gain @ covariance[rest, i]
+        total += scipy.stats.norm(gain @ targets[rest], variance**0.5).logpdf(
+            targets[i]
+        )
+    return total
+
+
+@pytest.mark.parametrize("name", ["leave-one-out", "5-fold"])
+def test_scores_of_cross_validation(data, name):
+    """What the criterion says is the score at its precisions, and the highest there."""
+    indices = np.arange(12)
+    modulus = {"leave-one-out": 12, "5-fold": 5}[name]
+
+    def score(*precisions):
+        return held_out(*data, lambda i: indices % modulus == i % modulus, *precisions)
+
+    judged, *at = (float(part) for part in polynomials.CRITERIA[name](*data))
+    assert judged == pytest.approx(score(*at), rel=1e-9)
+    for factors in ((1.2, 1), (0.8, 1), (1, 1.2), (1, 0.8)):
+        assert score(*np.multiply(at, factors)) < judged
