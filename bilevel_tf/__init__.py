@@ -29,6 +29,7 @@ from bilevel_tf.hypergradients.implicit import (
     ExactImplicit,
     Neumann,
 )
+from bilevel_tf.hypergradients.mackay import MacKayUpdate
 from bilevel_tf.hypergradients.one_step import DARTS, Greedy
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.reversible import RMAD
@@ -102,6 +103,7 @@ __all__ = [
     "Integer",
     "LaplaceEvidence",
     "LogUniform",
+    "MacKayUpdate",
     "Minimum",
     "Neumann",
     "NormalPrior",

@@ -17,6 +17,7 @@ class DataTerm:
 
     Attributes:
         model: The model.
+        hyperparameters: As given.
     """
 
     def __init__(self, network, loss, hyperparameters, batch, data_size):
@@ -24,19 +25,24 @@ class DataTerm:
         self.model = network.model
         self._network = network
         self._loss = loss
-        self._hyperparameters = hyperparameters
+        self.hyperparameters = hyperparameters
         self._batch = batch
+
+    def at(self, hyperparameters):
+        """The same at other hyperparameters."""
+        rest = self._batch, self.data_size
+        return DataTerm(self._network, self._loss, hyperparameters, *rest)
 
     def value(self, weights):
         """A scalar."""
         loss = self._network.loss(
-            weights, self._hyperparameters, self._batch, training=True, penalties=False
+            weights, self.hyperparameters, self._batch, training=True, penalties=False
         )
         return tf.cast(self.data_size, loss.dtype) * loss
 
     def parameters(self, weights):
         """The likelihood's natural parameters f, `[batch, C]`."""
-        outputs = self._network.predict(weights, self._hyperparameters, self._batch)
+        outputs = self._network.predict(weights, self.hyperparameters, self._batch)
         return natural_parameters(self._loss, outputs)
 
     def curvature_root(self, weights, parameters):
@@ -46,5 +52,5 @@ class DataTerm:
         """
         count = tf.cast(tf.shape(parameters)[0], parameters.dtype)
         scale = tf.sqrt(tf.cast(self.data_size, parameters.dtype) / count)
-        with self._network.at(weights, self._hyperparameters):
+        with self._network.at(weights, self.hyperparameters):
             return scale * curvature_root(self._loss, parameters)

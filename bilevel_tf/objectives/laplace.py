@@ -8,7 +8,7 @@ import tensorflow as tf
 from bilevel_tf.layers.weight_priors import in_force
 from bilevel_tf.objectives import laplace_checks, laplace_dense, laplace_layers
 from bilevel_tf.objectives.data_term import DataTerm
-from bilevel_tf.objectives.likelihoods import likelihoods
+from bilevel_tf.objectives.likelihoods import GaussianLikelihood, likelihoods
 from bilevel_tf.objectives.objective import Objective
 
 _LOG_DETERMINANTS = {
@@ -136,28 +136,55 @@ class LaplaceEvidence(Objective):
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q = −log p(D|h) / N."""
         parts = self.parts(network, weights, hyperparameters, batch)
-        return -_log_evidence(parts, weights) / self.data_size
+        return self.loss_of(parts, weights)
 
-    def parts(self, network, weights, hyperparameters, batch):
-        """What the evidence is made of, scalars by name; arguments as of `outer_loss`.
+    def parts(self, network, weights, hyperparameters, batch, precisions=None):
+        """What the evidence is made of; arguments as of `outer_loss`.
+
+        Args:
+            precisions: What H is to have of `self.precisions(...)`; defaults to that.
 
         Returns:
-            Dict of "log_likelihood", "log_prior" and "log_determinant", log |H|.
+            Dict of "log_likelihood", "log_prior" and "log_determinant", log |H|, all
+            scalars.
         """
+        if precisions is None:
+            precisions = self.precisions(network, weights, hyperparameters)
         term = DataTerm(network, self.loss, hyperparameters, batch, self.data_size)
-        with network.at(weights, hyperparameters):
-            pairs = list(zip(self.priors, weights, strict=True))
-            log_prior = tf.add_n([prior.log_prob(w) for prior, w in pairs])
-            precisions = [
-                tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
-                for prior, w in pairs
-            ]
         log_determinant = _LOG_DETERMINANTS[self.hessian](term, weights, precisions)
+        with network.at(weights, hyperparameters):
+            pairs = zip(self.priors, weights, strict=True)
+            log_prior = tf.add_n([prior.log_prob(w) for prior, w in pairs])
         return {
             "log_likelihood": -term.value(weights),
             "log_prior": log_prior,
             "log_determinant": tf.cast(log_determinant, log_prior.dtype),
         }
+
+    def loss_of(self, parts, weights):
+        """Q of its parts."""
+        size = sum(w.shape.num_elements() for w in weights)
+        log_volume = size * math.log(2 * math.pi) - parts["log_determinant"]
+        evidence = parts["log_likelihood"] + parts["log_prior"] + 0.5 * log_volume
+        return -evidence / self.data_size
+
+    def precisions(self, network, weights, hyperparameters):
+        """A, a list of tensors shaped as the weights."""
+        with network.at(weights, hyperparameters):
+            return [
+                tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
+                for prior, w in zip(self.priors, weights, strict=True)
+            ]
+
+    def log_precision(self, network, weights, hyperparameters, precisions):
+        """log |A| and, with Gaussian noise, N C log λ, C the number of outputs."""
+        logs = [tf.reduce_sum(tf.math.log(a)) for a in precisions]
+        if isinstance(self.loss, GaussianLikelihood):
+            with network.at(weights, hyperparameters):
+                noise = in_force(self.loss.precision, weights[0].dtype)
+            outputs = network.model.outputs[0].shape[-1]
+            logs.append(self.data_size * outputs * tf.math.log(noise))
+        return tf.add_n(logs)
 
     def logs(self, outer_loss):
         """The evidence itself, log p(D|h)."""
@@ -166,9 +193,3 @@ class LaplaceEvidence(Objective):
     def get_config(self):
         """Arguments to make this objective again."""
         return {"hessian": self.hessian, "max_weights": self.max_weights}
-
-
-def _log_evidence(parts, weights):
-    size = sum(w.shape.num_elements() for w in weights)
-    log_volume = size * math.log(2 * math.pi) - parts["log_determinant"]
-    return parts["log_likelihood"] + parts["log_prior"] + 0.5 * log_volume

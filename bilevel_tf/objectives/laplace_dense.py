@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
+from bilevel_tf.autodiff.dense import dense_jacobian
 from bilevel_tf.autodiff.determinants import log_absolute_determinant, log_determinant
-from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.vectors import flatten
 
 
@@ -15,7 +15,14 @@ def exact(term, weights, precisions):
         weights: List of tensors.
         precisions: A, a list of tensors shaped as the weights.
     """
-    hessian = Hessian(lambda w, _: term.value(w), weights, []).dense()
+
+    def slope(weights, hyperparameters):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            value = term.at(hyperparameters).value(weights)
+        return flatten(tape.gradient(value, weights, unconnected_gradients="zero"))
+
+    hessian = dense_jacobian(slope, weights, term.hyperparameters)
     return log_absolute_determinant(hessian + tf.linalg.diag(flatten(precisions)))
 
 
@@ -25,14 +32,11 @@ def gauss_newton(term, weights, precisions):
     As log |A| + log |I + M·Mᵀ| with M = Λ^½ J A^-½, or |I + Mᵀ·M|, whichever is known
     to be smaller (the matrix determinant lemma).
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(weights)
-        parameters = term.parameters(weights)
-        vector = tf.reshape(parameters, [-1])
-    blocks = tape.jacobian(vector, weights, unconnected_gradients="zero")
-    rows = tf.size(vector)
-    jacobian = tf.concat([tf.reshape(block, [rows, -1]) for block in blocks], 1)
-    columns = jacobian.shape[1]
+    parameters = term.parameters(weights)
+    jacobian = dense_jacobian(
+        lambda w, h: term.at(h).parameters(w), weights, term.hyperparameters
+    )
+    columns = sum(w.shape.num_elements() for w in weights)
     root = term.curvature_root(weights, parameters)
     outputs = parameters.shape[-1]
     jacobian = tf.reshape(jacobian, [-1, outputs, columns])

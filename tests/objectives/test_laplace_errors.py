@@ -126,6 +126,73 @@ def test_too_large_a_model(hessian):
     )
 
 
+def called_twice(x, p):
+    layer = keras.layers.Dense(3, **penalized(p), name="shared")
+    return dense(layer(layer(x)), p)
+
+
+def embedded(x, p):
+    words = keras.layers.Embedding(5, 2, embeddings_regularizer=p)(x)
+    return dense(keras.layers.Flatten()(words), p)
+
+
+def normalized(x, p):
+    layer = keras.layers.BatchNormalization(center=False, scale=False)
+    return dense(layer(dense(x, p, 4)), p)
+
+
+class Doubled(keras.layers.Dense):
+    """A layer that is not what its class is."""
+
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (called_twice, "'shared' is called 2 times"),
+        (embedded, "Embedding 'embedding"),
+        (normalized, "BatchNormalization 'batch_norm"),
+        (lambda x, p: Doubled(1, **penalized(p))(x), "Doubled 'doubled"),
+    ],
+)
+@pytest.mark.parametrize("hessian", ["kronecker", "diagonal"])
+def test_layers_that_are_not_taken_apart(hessian, build, message):
+    message = f"hessian='{hessian}'.*{message}.*'ggn' or hessian='exact'"
+    refuse(message, build, bt.LaplaceEvidence(hessian))
+
+
+@pytest.mark.parametrize("build", [called_twice, embedded, normalized])
+def test_dense_hessians_take_all_layers(build):
+    hp = space()
+    inputs = keras.Input((3,))
+    outputs = build(inputs, bt.NormalPrior(hp["precision"], data_size=8))
+    model = compiled(hp, inputs, outputs, method=bt.T1T2(train_steps=1))
+    history = model.fit(*data(), batch_size=8, verbose=0).history
+    assert np.isfinite(history["log_evidence"][-1])
+
+
+def test_kronecker_takes_one_precision_per_kernel():
+    hp = bt.HyperparameterSpace(
+        a=bt.Positive(np.ones((3, 1))), noise=bt.Positive(initial=1.0)
+    )
+    inputs = keras.Input((3,))
+    ones = bt.NormalPrior(data_size=8)
+    prior = bt.NormalPrior(hp["a"], data_size=8)
+    outputs = keras.layers.Dense(1, **penalized(prior, ones))(inputs)
+    with pytest.raises(ValueError, match=r"'a' of shape \(3, 1\) on .*'diagonal'"):
+        compiled(hp, inputs, outputs, bt.LaplaceEvidence("kronecker"))
+
+
+def test_too_large_a_factor():
+    refuse(
+        r"2,100² entries for 'wide', 35.3 MB.*'diagonal' \(50.4 kB\)",
+        lambda x, p: dense(dense(x, p, 2100, name="wide"), p),
+        bt.LaplaceEvidence("kronecker"),
+    )
+
+
 def test_best_responses_are_refused():
     refuse("DeltaSTN fits a best response", method=bt.DeltaSTN())
 
