@@ -7,8 +7,8 @@
 
 Every framework runs in a process of its own. A round calls every function of every
 process once; times are medians over rounds, and ratios are medians of those within
-rounds. Peers come with the extra `benchmarks`; those that are not installed are left
-out.
+rounds. One row has the matrix products alone, which are left when all else takes no
+time. Peers come with the extra `benchmarks`; those that are not installed are left out.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def time_table(results, times, clock, options):
 
 
 def ratio_table(results, times, clock):
-    """This library's times in those of every peer."""
+    """This library's times in those of every peer, and of the products alone."""
     pairs = {
         f"{ours} / {peer}": (ours, peer)
         for peer in results
@@ -116,12 +116,13 @@ def ratio_table(results, times, clock):
 def difference_table(results):
     """How far every variant's vector is from this library's, relative to its size."""
     reference = results[OURS[0]]
+    names = [name for name in results if name != workload.FLOOR]
 
     def cell(name, kind):
         own = results[name].get(kind)
         return "–" if own is None else f"{difference(own, reference[kind]):.0e}"
 
-    return table("relative difference of the result", results, cell)
+    return table("relative difference of the result", names, cell)
 
 
 def table(title, names, cell):

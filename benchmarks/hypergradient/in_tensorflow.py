@@ -5,6 +5,7 @@ import functools
 import tensorflow as tf
 
 import bilevel_tf as bt
+from benchmarks.hypergradient import products, workload
 
 
 def variants(work, threads):
@@ -14,6 +15,7 @@ def variants(work, threads):
     return {
         "bilevel_tf": calls(work, jit=False),
         "bilevel_tf, XLA": calls(work, jit=True),
+        workload.FLOOR: products.calls(work),
     }
 
 

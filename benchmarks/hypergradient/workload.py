@@ -6,6 +6,8 @@ import itertools
 import numpy as np
 
 KINDS = ("gradient", "cg", "neumann")
+# The row of times that are not those of a hypergradient; see `products`.
+FLOOR = "products alone, TensorFlow"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.hypergradient import __main__ as benchmark
-from benchmarks.hypergradient import in_tensorflow, memory, worker, workload
+from benchmarks.hypergradient import in_tensorflow, memory, products, worker, workload
 
 PEERS = {
     "jax": ["JAX, jvp of the gradient", "JAX, linearised once"],
@@ -50,7 +50,8 @@ def test_quick_report_has_all_rows():
             continue
         for name in names:
             assert is_time(wall[name][0]), name
-    cells = [c for name in times_of(wall) for c in differences[name] if c != "–"]
+    names = set(times_of(wall)) - {workload.FLOOR}
+    cells = [c for name in names for c in differences[name] if c != "–"]
     assert max(map(float, cells)) < 1e-4, differences
 
 
@@ -132,3 +133,23 @@ def test_memory_of_forward_mode_does_not_depend_on_the_steps():
     )
     # A state and its tangents are 3.6 MiB.
     assert many - few < 8
+
+
+@pytest.mark.parametrize(("kind", "count"), [("cg", 10), ("neumann", 20)])
+def test_no_product_of_the_floor_is_dropped_or_shared(kind, count):
+    """Counted in the graph that runs: 2 + 6 + 6 for a Hessian, 2 + 3 + 3 otherwise."""
+    from tensorflow.python.eager import context
+
+    call = products.calls(workload.TINY)[kind]
+    context.context().enable_run_metadata()
+    context.context().enable_graph_collection()
+    try:
+        results = call()
+        graphs = context.context().export_run_metadata().function_graphs
+    finally:
+        context.context().disable_graph_collection()
+        context.context().disable_run_metadata()
+    partitions = [g for graph in graphs for g in graph.partition_graphs]
+    ran = sum("MatMul" in n.op for g in partitions for n in g.node)
+    assert ran == 14 * count + 16
+    assert all(np.isfinite(x).all() for x in results)
