@@ -62,6 +62,7 @@ from bilevel_tf.objectives.linear_evidence import BayesianLinearRegression
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.training.bilevel_model import BilevelModel
 from bilevel_tf.training.predictive import Predictive, predictive
+from bilevel_tf.training.pruning import Pruned, prune, pruning_curve
 
 __version__ = "0.1.0"
 
@@ -109,6 +110,7 @@ __all__ = [
     "NormalPrior",
     "Positive",
     "Predictive",
+    "Pruned",
     "Scale",
     "ScaleMixturePrior",
     "TunedOptimizer",
@@ -120,5 +122,7 @@ __all__ = [
     "VariationalDense",
     "hypergradient",
     "predictive",
+    "prune",
+    "pruning_curve",
     "sampling",
 ]

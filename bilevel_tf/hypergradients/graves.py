@@ -40,8 +40,7 @@ class GravesUpdate(Method):
             or a hyperparameter acts elsewhere than in such a prior.
 
     Reference:
-        Graves, "Practical variational inference for neural networks", 2011, section
-        3.2.
+        Graves, "Practical variational inference for neural networks", 2011.
     """
 
     def build(self, model):
