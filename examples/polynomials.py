@@ -11,6 +11,10 @@ The criteria, all in nats, of all examples together:
 
 - `evidence`: log p(y), with A and λ where MacKay's fixed point ends.
 - `evidence, gradient`: the same by BFGS on log A and log λ, as a check.
+- `Laplace`: log p(y) of a Keras model of one Dense layer, by the library's
+  `LaplaceEvidence` and `ExactImplicit`; exact here, since the model is linear.
+- `ELBO`: the largest lower bound of log p(y) with independent weights, which is in
+  closed form here.
 - `leave-one-out`: Σ_i log p(y_i | all other y), by BFGS.
 - `5-fold`: Σ_i log p(y_i | y of the other folds), by BFGS.
 
@@ -31,6 +35,7 @@ import argparse
 import pathlib
 import typing
 
+import laplace_criterion as laplace
 import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
@@ -134,9 +139,24 @@ def folds(features, targets, *precisions):
     return tf.reduce_sum(each)
 
 
+def lower_bound(*arguments):
+    """The bound with q(w) = Π_j N(w_j; μ_j, 1 / P_jj), the best independent weights.
+
+    P is the posterior's precision and μ its mean; the bound is below the evidence by
+    KL(q ‖ posterior).
+    """
+    regression = bt.BayesianLinearRegression(*arguments)
+    precision = regression.posterior_precision()
+    independent = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(precision)))
+    gap = 0.5 * (independent - tf.linalg.logdet(precision))
+    return regression.log_evidence() - gap
+
+
 CRITERIA = {
     "evidence": compiled(by_fixed_point),
     "evidence, gradient": by_gradient(evidence),
+    "Laplace": laplace.criterion(Judgement, STARTS),
+    "ELBO": by_gradient(lower_bound),
     "leave-one-out": by_gradient(leave_one_out),
     f"{FOLDS}-fold": by_gradient(folds),
 }

@@ -84,3 +84,30 @@ def test_scores_of_cross_validation(data, name):
     assert judged == pytest.approx(score(*at), rel=1e-9)
     for factors in ((1.2, 1), (0.8, 1), (1, 1.2), (1, 0.8)):
         assert score(*np.multiply(at, factors)) < judged
+
+
+def test_laplace_and_the_bound_beside_the_evidence(tmp_path):
+    rows = run(tmp_path, "--criteria", "evidence", "Laplace", "ELBO", "--data-sets=1")
+    evidence, laplace, bound = (
+        rows[name, 0]["judged"] for name in ("evidence", "Laplace", "ELBO")
+    )
+    # Degrees whose weights are best zero have no finite best precision.
+    for exact, found in zip(evidence, laplace, strict=True):
+        assert found.score == pytest.approx(exact.score, abs=1e-5)
+    np.testing.assert_allclose(laplace[3], evidence[3], rtol=1e-4)
+    assert rows["Laplace", 0]["degree"] == rows["evidence", 0]["degree"]
+    assert all(b.score <= e.score + 1e-9 for b, e in zip(bound, evidence, strict=True))
+
+
+def test_the_bound_is_that_of_independent_weights(data):
+    features, targets = data
+    bound = polynomials.lower_bound(features, targets, 2.0, 5.0)
+    design = np.asarray(features)
+    precision = 5.0 * design.T @ design + 2.0 * np.eye(3)
+    mean = np.linalg.solve(precision, 5.0 * design.T @ targets)
+    variance = 1 / np.diag(precision)
+    errors = np.sum((targets - design @ mean) ** 2) + np.sum(design**2 @ variance)
+    likelihood = 0.5 * len(targets) * np.log(5.0 / (2 * np.pi)) - 2.5 * errors
+    spread = 2.0 * (variance + mean**2)
+    divergence = 0.5 * np.sum(spread - 1 - np.log(2.0 * variance))
+    assert float(bound) == pytest.approx(likelihood - divergence, rel=1e-10)

@@ -119,7 +119,9 @@ def test_separate_softmax_cannot_be_linearised(name):
 
 
 @pytest.mark.parametrize(
-    "method", [[bt.DeltaSTN(), bt.STN()], bt.DeltaSTN, "delta_stn", 3], ids=str
+    "method",
+    [[bt.DeltaSTN(), bt.STN()], bt.DeltaSTN, "delta_stn", 3],
+    ids=["list", "class", "name", "number"],
 )
 def test_what_is_not_one_method(method):
     with pytest.raises(TypeError, match="must be one method object such as"):
