@@ -97,7 +97,7 @@ def compiled_plain(network, jit=False, layers=PLAIN):
     inputs = keras.Input(network.input_shape)
     outputs = network.body(inputs, layers, [RATE] * network.rates)
     model = keras.Model(inputs, outputs)
-    model.compile(**_training(jit))
+    model.compile(**training_arguments(jit))
     return model
 
 
@@ -118,11 +118,12 @@ def compiled_bilevel(network, method, jit=False, hyperparameters=None):
     inputs = keras.Input(network.input_shape)
     outputs = network.body(inputs, HYPER, [space[name] for name in rates])
     model = bt.BilevelModel(inputs, outputs, hyperparameters=space)
-    model.compile(method=method, **_training(jit))
+    model.compile(method=method, **training_arguments(jit))
     return model
 
 
-def _training(jit):
+def training_arguments(jit):
+    """What every network is compiled with."""
     return {
         "optimizer": keras.optimizers.SGD(0.01, momentum=0.9),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),

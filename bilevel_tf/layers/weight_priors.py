@@ -115,9 +115,21 @@ class NormalPrior(WeightPrior):
         return -0.5 * tf.reduce_sum(precision * squares)
 
     def kl_divergence(self, posterior, draw=None):
-        """In closed form, by TFP; see `WeightPrior.kl_divergence`."""
-        prior = self.distribution(posterior.dtype)
-        return tf.reduce_sum(tfd.kl_divergence(posterior, prior))
+        """In closed form; see `WeightPrior.kl_divergence`."""
+        precision = in_force(self.precision, posterior.dtype)
+        if precision.shape.rank:
+            prior = self.distribution(posterior.dtype)
+            return tf.reduce_sum(tfd.kl_divergence(posterior, prior))
+        # With one precision a fourth of the passes over the weights that TFP makes:
+        # ½ A Σ (σ² + (μ − m)²) − Σ log σ − ½ u (1 + log A).
+        distance = posterior.loc
+        if self.mean != 0.0:
+            distance -= in_force(self.mean, posterior.dtype)
+        halves = tf.nn.l2_loss(posterior.scale) + tf.nn.l2_loss(distance)
+        size = tf.cast(tf.size(distance), precision.dtype)
+        constant = 0.5 * size * (1.0 + tf.math.log(precision))
+        logarithms = tf.reduce_sum(tf.math.log(posterior.scale))
+        return precision * halves - logarithms - constant
 
     def get_config(self):
         """Arguments to make this prior again."""

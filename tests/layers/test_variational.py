@@ -302,3 +302,20 @@ def test_prior_that_does_not_fit_is_refused():
         build((5,))
     with pytest.raises(ValueError, match=r"'a' of shape \(3, 1\).*give `bias_prior`"):
         build((3, 1))
+
+
+def test_fixed_prior_beside_layers_that_respond():
+    # A best response is fitted in a model with posteriors whose prior is not tuned.
+    hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+    inputs = keras.Input((3,))
+    x = bt.HyperDense(4, "tanh", kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+    outputs = bt.VariationalDense(1, prior=bt.NormalPrior(data_size=20))(x)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    model.compile("sgd", loss="mse", method=bt.DeltaSTN(train_steps=1))
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    y = x.sum(1, keepdims=True)
+    history = model.fit(x, y, validation_data=(x, y), epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    assert hp.values()["l2"] != pytest.approx(1e-2)
+    # The divergence is in the training loss of perturbed passes, too.
+    assert history["loss"][-1] > history["val_loss"][-1] + 0.05
