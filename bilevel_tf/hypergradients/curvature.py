@@ -7,6 +7,7 @@ from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.jacobian import Jacobian, gauss_newton_product
 from bilevel_tf.autodiff.vectors import add_scaled, scaled
 from bilevel_tf.hypergradients.implicit import ConjugateGradient
+from bilevel_tf.objectives.objective import Objective
 
 
 class _Positive(ConjugateGradient):
@@ -22,6 +23,20 @@ class _Positive(ConjugateGradient):
 
     def __init__(self, iterations=10, tolerance=1e-5, damping=1e-3, **kwargs):
         super().__init__(iterations, tolerance, damping, **kwargs)
+
+    def build(self, model):
+        """Check also that the inner loss is made of the losses of examples.
+
+        Raises:
+            ValueError: If the objective has one of its own.
+        """
+        super().build(model)
+        if type(model.objective).inner_loss is not Objective.inner_loss:
+            raise ValueError(
+                f"{type(self).__name__} needs to see the training loss in its parts, "
+                f"and that of {type(model.objective).__name__} is another. Use "
+                "bilevel_tf.ConjugateGradient() or bilevel_tf.Neumann()."
+            )
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")

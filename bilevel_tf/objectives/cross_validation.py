@@ -26,14 +26,16 @@ class CrossValidation(Objective):
     inference mode and without penalties, and in the logs as "cv_loss". That is the
     score hyperparameters were chosen by; keep a test set for a fair figure.
 
-    The copies start at the weights that the model has when it is compiled. They are
-    one variable `[k, *shape]` per weight, trained by one copy of the optimizer, at its
-    learning rate, on the batches of the model; all are saved with it. A step costs that
-    of k + 1 models, and memory k + 1 times weights and optimizer. Random masks of
-    a step are shared by all k.
+    The copies start at the weights that the model has when it is compiled, which should
+    not have seen the data. They are one variable `[k, *shape]` per weight, trained by
+    one copy of the optimizer, at its learning rate, on the batches of the model; all
+    are saved with it. A step costs that of k + 1 models, and memory k + 1 times weights
+    and optimizer. Passes are vectorised over k, but in networks with convolutions,
+    which take one copy after the other. All k share the random masks of a step.
 
     `fit` takes arrays. Which part an example is in depends on its place in these, the
     number of examples and `seed` alone (and the classes): go on with the same data.
+    A batch without any example outside of D_q leaves w_q to its momentum.
 
     Args:
         folds: k, a whole number of at least 2 and at most the number of examples;

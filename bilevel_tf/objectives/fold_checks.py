@@ -39,8 +39,9 @@ def check_optimizer(optimizer):
         known = ", ".join(kind.__name__ for kind in ELEMENTWISE)
         raise ValueError(
             "CrossValidation trains the models of all folds by one optimizer, so that "
-            f"`optimizer` must treat every weight by itself: {known}. Received: "
-            f"{type(optimizer).__name__}"
+            f"`optimizer` must treat every weight by itself: {known}. It cannot scale "
+            "the loss either, as Keras does in mixed_float16; use mixed_bfloat16. "
+            f"Received: {type(optimizer).__name__}"
         )
     for name, reason in _REFUSED.items():
         value = getattr(optimizer, name, None)

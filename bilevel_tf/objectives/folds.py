@@ -36,8 +36,9 @@ def class_labels(y):
         return None
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
-        one_hot = np.all((y == 0) | (y == 1)) and np.all(y.sum(1) == 1)
-        return y.argmax(1) if one_hot else None
+        if not (np.all((y == 0) | (y == 1)) and np.all(y.sum(1) == 1)):
+            return None
+        y = y.argmax(1)
     if y.size != len(y) or not np.all(y == np.floor(y)):
         return None
     return np.unique(y.reshape(-1), return_inverse=True)[1]

@@ -37,12 +37,11 @@ def beside(optimizer, variables, weights, space):
     """
     tuned = isinstance(optimizer, TunedOptimizer)
     main = optimizer.optimizer if tuned else optimizer
-    config = optimizer.config if tuned else main.get_config()
-    # A schedule or function is shared, not copied; it has no state.
-    copy = type(main).from_config({**config, "learning_rate": 1.0})
+    config = dict(optimizer.config if tuned else main.get_config())
+    if "learning_rate" in config:
+        config["learning_rate"] = _rate_of(main)
+    copy = type(main).from_config(config)
     result = TunedOptimizer(copy, **optimizer.functions) if tuned else copy
-    if not (tuned and "learning_rate" in optimizer.functions):
-        copy.learning_rate = _rate_of(main)
     following(result, space)
     if hasattr(main, "_exclude_from_weight_decay"):
         pairs = zip(variables, weights, strict=True)
@@ -54,12 +53,12 @@ def beside(optimizer, variables, weights, space):
 
 def _rate_of(optimizer):
     """The schedule of an optimizer, or a function that reads its current rate."""
-    rate = optimizer._learning_rate
-    if not isinstance(rate, keras.Variable):
-        return rate
+    schedules = keras.optimizers.schedules.LearningRateSchedule
+    if isinstance(optimizer._learning_rate, schedules):
+        return optimizer._learning_rate
 
     def learning_rate():
-        return tf.convert_to_tensor(rate)
+        return tf.convert_to_tensor(optimizer.learning_rate)
 
     return learning_rate
 

@@ -459,6 +459,16 @@ def test_a_model_is_loaded_with_its_copies(compile, tmp_path):
     assert loaded.objective.get_config() == model.objective.get_config()
 
 
+def test_export(tmp_path):
+    model = classifier()
+    x, y = data()
+    fit(model, x, y)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    found = served.serve(tf.constant(x, "float32"))
+    assert_same(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
 def test_another_objective_takes_the_copies_away():
     model = classifier()
     count = len(model.variables)

@@ -196,5 +196,10 @@ def test_real_time_forward_mode_is_refused():
     refused(message, method=bt.ForwardMode(real_time=True))
 
 
+@pytest.mark.parametrize("method", [bt.GaussNewton(), bt.EmpiricalFisher()])
+def test_methods_that_need_parts_of_the_loss_are_refused(method):
+    refused(f"{type(method).__name__} needs.*ConjugateGradient", method=method)
+
+
 def test_best_responses_are_refused():
     refused("DeltaSTN fits a best response.*ConjugateGradient", method=bt.DeltaSTN())
