@@ -94,7 +94,8 @@ class VariationalLayer:
             prior, weight = posterior.prior, None
             if prior.needs_draw:
                 weight = drawn[index] if drawn else draw(normal, self.seed_generator)
-            divergence = prior.kl_divergence(normal, weight)
+            logarithm = tf.convert_to_tensor(posterior.raw_scale)
+            divergence = prior.kl_divergence(normal, weight, logarithm)
             self.add_loss(divergence / prior.data_size)
 
     def affine(self, inputs, kernel, bias):

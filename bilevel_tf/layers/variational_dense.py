@@ -15,7 +15,7 @@ class VariationalDense(VariationalLayer, keras.layers.Dense):
     as the Keras layer does, at the same cost; `bt.predictive` averages over draws.
 
     The weights `kernel` and `bias` are the means μ, in the shapes of the Keras layer;
-    `raw_kernel_scale` and `raw_bias_scale` are ρ with σ = softplus(ρ), shaped alike.
+    `raw_kernel_scale` and `raw_bias_scale` are ρ with σ = exp(ρ), shaped alike.
     LoRA and quantisation are not supported.
 
     Args:

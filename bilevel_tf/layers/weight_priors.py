@@ -52,13 +52,14 @@ class WeightPrior(keras.regularizers.Regularizer):
         """The TFP distribution of an entry; its shape broadcasts to the weight's."""
         raise NotImplementedError
 
-    def kl_divergence(self, posterior, draw):
+    def kl_divergence(self, posterior, draw, log_scale=None):
         """KL(q(w) ‖ p(w)), summed over the entries, a scalar.
 
         Args:
             posterior: q, a `tfd.Normal` shaped as the weight.
             draw: A draw of q, for priors without a closed form; those estimate the
                 divergence by log q − log p there.
+            log_scale: log σ of q, where it is known without a pass over the weights.
         """
         raise NotImplementedError
 
@@ -114,7 +115,7 @@ class NormalPrior(WeightPrior):
             return -0.5 * precision * tf.reduce_sum(squares)
         return -0.5 * tf.reduce_sum(precision * squares)
 
-    def kl_divergence(self, posterior, draw=None):
+    def kl_divergence(self, posterior, draw=None, log_scale=None):
         """In closed form; see `WeightPrior.kl_divergence`."""
         precision = in_force(self.precision, posterior.dtype)
         if precision.shape.rank:
@@ -128,8 +129,9 @@ class NormalPrior(WeightPrior):
         halves = tf.nn.l2_loss(posterior.scale) + tf.nn.l2_loss(distance)
         size = tf.cast(tf.size(distance), precision.dtype)
         constant = 0.5 * size * (1.0 + tf.math.log(precision))
-        logarithms = tf.reduce_sum(tf.math.log(posterior.scale))
-        return precision * halves - logarithms - constant
+        if log_scale is None:
+            log_scale = tf.math.log(posterior.scale)
+        return precision * halves - tf.reduce_sum(log_scale) - constant
 
     def get_config(self):
         """Arguments to make this prior again."""
@@ -184,7 +186,7 @@ class ScaleMixturePrior(WeightPrior):
             tfd.Normal(tf.zeros([], dtype), tf.math.rsqrt(precisions)),
         )
 
-    def kl_divergence(self, posterior, draw):
+    def kl_divergence(self, posterior, draw, log_scale=None):
         """Estimated at one draw; see `WeightPrior.kl_divergence`."""
         return tf.reduce_sum(posterior.log_prob(draw)) - self.log_prob(draw)
 

@@ -58,9 +58,7 @@ def _in_detail(network, batch):
         "parts": ComposedLoss(
             lambda w, h: network.predict(w, h, batch()),
             lambda outputs, h: network.data_loss(outputs, h, batch()),
-            (lambda w, h: network.penalty(w, h, batch()))
-            if network.penalized
-            else None,
+            penalty if network.penalized else None,
         ),
         "example_losses": lambda w, h: network.example_losses(w, h, batch()),
     }
