@@ -13,6 +13,7 @@ from bilevel_tf.layers.regularizers import L1, L1L2, L2
 from bilevel_tf.layers.variational import VariationalLayer
 from bilevel_tf.layers.variational_conv2d import VariationalConv2D
 from bilevel_tf.layers.variational_dense import VariationalDense
+from bilevel_tf.layers.weight_priors import NormalPrior, WeightPrior
 
 _COUNTERPARTS = {
     keras.layers.Dense: HyperDense,
@@ -161,17 +162,28 @@ def _current(layer, key, value):
     own = getattr(layer, key, None)
     if isinstance(own, Hyperparameter):
         return float(own.value())
-    plain = _PLAIN_REGULARIZERS.get(type(own))
-    if plain is None:
+    if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, WeightPrior):
         return value
-    factors = {
-        name: np.asarray(f.value()) if isinstance(f, Hyperparameter) else f
+    plain = _plain_regularizer(own)
+    return plain and keras.saving.serialize_keras_object(plain)
+
+
+def _plain_regularizer(own):
+    """Keras's penalty of the same value, or `None` where it has none.
+
+    It has none with a factor per weight, and none around another mean than zero.
+    """
+    numbers = {
+        name: np.asarray(f.value() if isinstance(f, Hyperparameter) else f, float)
         for name, f in vars(own).items()
     }
-    if any(np.ndim(factor) for factor in factors.values()):
-        return None  # Keras has no penalty with a factor per weight.
-    factors = {name: float(factor) for name, factor in factors.items()}
-    return keras.saving.serialize_keras_object(plain(**factors))
+    if any(number.ndim for number in numbers.values()):
+        return None
+    if isinstance(own, NormalPrior):
+        half = 0.5 * numbers["precision"] / own.data_size
+        return None if numbers["mean"] else keras.regularizers.L2(float(half))
+    plain = _PLAIN_REGULARIZERS.get(type(own))
+    return plain and plain(**{name: float(n) for name, n in numbers.items()})
 
 
 def _check_tuned(model, tune):

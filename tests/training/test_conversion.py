@@ -323,3 +323,25 @@ def test_prior_of_a_layer_that_has_no_variational_counterpart():
     hp, prior = tuned_prior()
     with pytest.raises(ValueError, match=r"Dropout 'drop' unknown arguments: prior"):
         bt.BilevelModel.from_keras(functional(), hp, tune={"drop": {"prior": prior}})
+
+
+@pytest.mark.parametrize("kind", ["scalar", "mean", "per unit", "mixture"])
+def test_a_prior_becomes_a_plain_penalty_or_none(kind):
+    hp = bt.HyperparameterSpace(
+        a=bt.LogUniform(0.1, 10.0, initial=2.0), units=bt.Positive(initial=np.ones(2))
+    )
+    prior = {
+        "scalar": bt.NormalPrior(hp["a"], data_size=4),
+        "mean": bt.NormalPrior(hp["a"], 0.5, data_size=4),
+        "per unit": bt.NormalPrior(hp["units"], data_size=4),
+        "mixture": bt.ScaleMixturePrior((hp["a"], 1.0), data_size=4),
+    }[kind]
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2, kernel_regularizer=prior)(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    plain = model.to_keras()
+    if kind == "scalar":
+        assert type(plain.layers[-1].kernel_regularizer) is keras.regularizers.L2
+        np.testing.assert_allclose(plain.losses[0], model.losses[0], rtol=1e-6)
+    else:
+        assert plain.layers[-1].kernel_regularizer is None
