@@ -111,3 +111,14 @@ def test_the_bound_is_that_of_independent_weights(data):
     spread = 2.0 * (variance + mean**2)
     divergence = 0.5 * np.sum(spread - 1 - np.log(2.0 * variance))
     assert float(bound) == pytest.approx(likelihood - divergence, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_laplace_chooses_the_degree_of_the_exact_evidence_on_20_data_sets(tmp_path):
+    rows = polynomials.main(
+        ["--criteria", "evidence", "Laplace", f"--output={tmp_path}"]
+    )
+    chosen = {(row["criterion"], row["seed"]): row["degree"] for row in rows}
+    assert len(chosen) == 40
+    for seed in range(20):
+        assert chosen["Laplace", seed] == chosen["evidence", seed]
