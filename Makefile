@@ -11,10 +11,10 @@ demo: $(STAMP)
 	$(BIN)/python examples/digits.py
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: $(STAMP) lint
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n 2 -m ""
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
