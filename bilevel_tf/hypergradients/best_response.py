@@ -4,8 +4,9 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.linearized import linearized_gradients
-from bilevel_tf.hypergradients.method import Method, all_at_once, non_negative
+from bilevel_tf.hypergradients.method import Method, all_at_once
 from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.arguments import non_negative
 from bilevel_tf.layers.response import StructuredResponse
 
 

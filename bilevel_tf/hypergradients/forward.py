@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hypergradients.apart import apart
-from bilevel_tf.hypergradients.method import all_at_once, count
+from bilevel_tf.hypergradients.method import all_at_once
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.training_run import real
 from bilevel_tf.hypergradients.trajectory import Trajectory, check_finite
+from bilevel_tf.hyperparameters.arguments import count
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")

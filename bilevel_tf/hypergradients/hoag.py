@@ -13,8 +13,8 @@ from bilevel_tf.hypergradients.implicit import (
     damped,
     through_solution,
 )
-from bilevel_tf.hypergradients.method import count, positive
 from bilevel_tf.hypergradients.outer_descent import OuterDescent
+from bilevel_tf.hyperparameters.arguments import count, positive
 
 
 class Minimum(typing.NamedTuple):

@@ -5,7 +5,7 @@ import collections
 import keras
 import tensorflow as tf
 
-from bilevel_tf.hypergradients.method import non_negative, positive
+from bilevel_tf.hyperparameters.arguments import non_negative, positive
 
 GRANULARITIES = ("global", "layer", "parameter")
 RULES = ("additive", "multiplicative")

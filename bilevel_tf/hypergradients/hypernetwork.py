@@ -3,7 +3,7 @@
 import keras
 
 from bilevel_tf.hypergradients.best_response import BestResponse
-from bilevel_tf.hypergradients.method import count
+from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.layers.response import FullResponse
 
 

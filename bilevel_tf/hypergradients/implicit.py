@@ -7,8 +7,8 @@ import tensorflow as tf
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.vectors import add_scaled, dot, flatten, norm, unflatten
 from bilevel_tf.hypergradients.differentiating import Differentiating
-from bilevel_tf.hypergradients.method import count, non_negative, positive
 from bilevel_tf.hypergradients.problem import Hypergradient
+from bilevel_tf.hyperparameters.arguments import count, non_negative, positive
 
 
 class Implicit(Differentiating):

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.hypergradients.method import Method, positive
+from bilevel_tf.hypergradients.method import Method
+from bilevel_tf.hyperparameters.arguments import positive
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.objectives.laplace import LaplaceEvidence
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.vectors import add_scaled, norm, scaled
 from bilevel_tf.hypergradients.differentiating import Differentiating
-from bilevel_tf.hypergradients.method import positive
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.unrolled import Unrolled
+from bilevel_tf.hyperparameters.arguments import positive
 
 _SECOND_ORDER = ("exact", "finite_difference", None)
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from bilevel_tf.autodiff.exact_decay import ExactDecay
 from bilevel_tf.hypergradients import states
 from bilevel_tf.hypergradients.apart import apart
-from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.momentum_run import MomentumRun
 from bilevel_tf.hypergradients.trajectory import Reverse
+from bilevel_tf.hyperparameters.arguments import count
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")

@@ -4,9 +4,9 @@ import tensorflow as tf
 
 from bilevel_tf.hypergradients.apart import apart
 from bilevel_tf.hypergradients.differentiating import Differentiating
-from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.problem import Hypergradient
 from bilevel_tf.hypergradients.training_run import TrainingRun
+from bilevel_tf.hyperparameters.arguments import count
 
 
 class Trajectory(Differentiating):

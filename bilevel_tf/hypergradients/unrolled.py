@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hypergradients import states
-from bilevel_tf.hypergradients.method import count
 from bilevel_tf.hypergradients.trajectory import Reverse
+from bilevel_tf.hyperparameters.arguments import count
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.objectives import fold_checks
 from bilevel_tf.objectives.fold_passes import fold_losses, held_out_predictions
 from bilevel_tf.objectives.folds import class_labels, fold_numbers
@@ -68,8 +69,8 @@ class CrossValidation(Objective):
     log_names = ("cv_loss",)
 
     def __init__(self, folds=5, stratified=None, seed=0):
-        self.folds = _whole(folds, "folds", 2)
-        self.seed = _whole(seed, "seed", 0)
+        self.folds = count(folds, "folds", 2)
+        self.seed = count(seed, "seed", 0)
         if stratified not in (None, True, False):
             raise ValueError(
                 "`stratified` must be True, False or None. "
@@ -200,12 +201,3 @@ def _packed(x):
         "With CrossValidation a training batch must say which fold every example is "
         "in: train with `fit`. Received: a batch without these numbers"
     )
-
-
-def _whole(value, name, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(
-            f"`{name}` must be a whole number, at least {least}. "
-            f"Received: {name}={value!r}"
-        )
-    return value

@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.layers.weight_priors import in_force
 from bilevel_tf.objectives import laplace_checks, laplace_dense, laplace_layers
 from bilevel_tf.objectives.data_term import DataTerm
@@ -90,14 +91,8 @@ class LaplaceEvidence(Objective):
                 f"`hessian` must be one of {tuple(_LOG_DETERMINANTS)}. "
                 f"Received: hessian={hessian!r}"
             )
-        whole = isinstance(max_weights, int) and not isinstance(max_weights, bool)
-        if not whole or max_weights < 1:
-            raise ValueError(
-                "`max_weights` must be a whole number, at least 1. "
-                f"Received: max_weights={max_weights!r}"
-            )
         self.hessian = hessian
-        self.max_weights = max_weights
+        self.max_weights = count(max_weights, "max_weights", 1)
         self.priors = self.loss = self.data_size = None
 
     def check(self, model):

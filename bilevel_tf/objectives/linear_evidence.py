@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bilevel_tf.hyperparameters.arguments import count
+
 tfd = tfp.distributions
 
 
@@ -207,13 +209,7 @@ class BayesianLinearRegression:
             ValueError: If `iterations` is not a whole number of at least 1, or
                 `tolerance` negative.
         """
-        if isinstance(iterations, bool) or not (
-            isinstance(iterations, int) and iterations >= 1
-        ):
-            raise ValueError(
-                "`iterations` must be a whole number, at least 1. "
-                f"Received: iterations={iterations!r}"
-            )
+        count(iterations, "iterations", 1)
         if not tolerance >= 0:
             raise ValueError(
                 f"`tolerance` must not be negative. Received: tolerance={tolerance!r}"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.hypergradients.method import count
+from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.layers.regularizers import factor_value
 from bilevel_tf.layers.sampling import sampling
 from bilevel_tf.layers.variational import variational_layers
