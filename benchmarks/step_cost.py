@@ -60,21 +60,32 @@ def main(arguments=None):
 
 def parse(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common_options(__doc__)
+    parser.add_argument("--no-memory", action="store_true", help="no peak memory")
+    parser.add_argument("--sizes", nargs="*", type=int, help="h; 3, 50 and 200")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
+    options = with_defaults(parser.parse_args(arguments))
+    options.no_memory |= options.quick
+    if options.sizes is None:
+        options.sizes = [3, 50, 200]
+    return options
+
+
+def common_options(description):
+    """A parser of what every benchmark of training steps can be told."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--networks", nargs="*", choices=list(networks.FULL))
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
     parser.add_argument("--quick", action="store_true", help="tiny networks")
     parser.add_argument("--rounds", type=int, help="21, or 3 with --quick")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument("--no-memory", action="store_true", help="no peak memory")
-    parser.add_argument("--sizes", nargs="*", type=int, help="h; 3, 50 and 200")
-    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def with_defaults(options):
+    """The options, with the number of rounds that goes with the others."""
     options.rounds = options.rounds or (3 if options.quick else 21)
-    options.no_memory |= options.quick
-    if options.sizes is None:
-        options.sizes = [3, 50, 200]
     return options
 
 

@@ -4,11 +4,12 @@
     python -m benchmarks.variational_cost --jit      # the same, compiled by XLA
     python -m benchmarks.variational_cost --quick    # tiny networks
 
-The networks of `benchmarks.step_cost` without dropout. Every figure is the median over
+The networks of `benchmarks.step_cost` without dropout. One row is no estimator: two
+products and twice the variables, without draws and without a divergence, which is what
+an estimator of two products cannot go below. Every figure is the median over
 interleaved rounds of one process, each against the plain Keras step of its round.
 """
 
-import argparse
 import functools
 
 import keras
@@ -18,6 +19,7 @@ import bilevel_tf as bt
 from benchmarks import networks, step_cost
 
 PLAIN = "plain Keras"
+FLOOR = "two products alone"
 ESTIMATORS = {
     "default": None,
     "local": "local",
@@ -36,16 +38,8 @@ def main(arguments=None):
 
 def parse(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="*", choices=list(networks.FULL))
-    parser.add_argument("--jit", action="store_true", help="compile with XLA")
-    parser.add_argument("--quick", action="store_true", help="tiny networks")
-    parser.add_argument("--rounds", type=int, help="21, or 3 with --quick")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=list(step_cost.CLOCKS), default="wall")
-    options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 21)
-    return options
+    parser = step_cost.common_options(__doc__)
+    return step_cost.with_defaults(parser.parse_args(arguments))
 
 
 def report(chosen, options):
@@ -59,6 +53,7 @@ def report(chosen, options):
 def table(network, options):
     """Every estimator on one network: ratios to plain Keras."""
     steps = {PLAIN: steps_of(network, networks.PLAIN, options.jit)}
+    steps[FLOOR] = steps_of(network, TWO_PRODUCTS, options.jit)
     for name, estimator in ESTIMATORS.items():
         steps[name] = steps_of(network, variational(estimator), options.jit)
     times = step_cost.interleaved(steps, options)
@@ -69,7 +64,7 @@ def table(network, options):
         f"| {PLAIN} | {step_cost.milliseconds(plain['inner'])} "
         f"| {step_cost.milliseconds(plain['predict'])} |",
     ]
-    for name in ESTIMATORS:
+    for name in (FLOOR, *ESTIMATORS):
         own = times[name]
         rows.append(
             f"| {name} | {step_cost.ratio(own['inner'], plain['inner'])} "
@@ -87,6 +82,42 @@ def variational(estimator):
         for layer in (bt.VariationalDense, bt.VariationalConv2D)
     )
     return networks.Layers(dense, conv, None)
+
+
+class TwoProducts:
+    """Mixin that adds the standard deviation of "local" to the outputs, undrawn."""
+
+    def build(self, input_shape):
+        """Create the scales beside the Keras layer's weights."""
+        super().build(input_shape)
+        self.scale = self.add_weight(
+            name="scale",
+            shape=self.kernel.shape,
+            initializer=keras.initializers.Constant(0.02),
+        )
+
+    def call(self, inputs, training=False):
+        """x·μ, and √(x²·σ²) in training."""
+        if not training:
+            return super().call(inputs)
+        means = self.product(inputs, self.kernel) + self.bias
+        variance = self.product(tf.square(inputs), tf.square(self.scale))
+        return self.activation(means + tf.sqrt(variance))
+
+
+class TwoProductsDense(TwoProducts, keras.layers.Dense):
+    """Of matrices."""
+
+    product = staticmethod(keras.ops.matmul)
+
+
+class TwoProductsConv2D(TwoProducts, keras.layers.Conv2D):
+    """Convolutions."""
+
+    product = staticmethod(functools.partial(keras.ops.conv, padding="same"))
+
+
+TWO_PRODUCTS = networks.Layers(TwoProductsDense, TwoProductsConv2D, None)
 
 
 def steps_of(network, layers, jit):

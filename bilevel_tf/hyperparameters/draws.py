@@ -2,9 +2,13 @@
 
 `keras.random` lets TensorFlow choose the algorithm. On the CPU that is Philox in either
 case, but XLA compiles an unnamed one to code some thirty times slower than a named one.
-Without XLA the numbers are those that `keras.random` draws from the same generator.
+Without XLA the numbers are those that `keras.random` draws from the same generator,
+except for `quick_normal`.
 """
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
 
@@ -20,6 +24,21 @@ def normal(shape, dtype, generator):
     return tf.random.stateless_normal(
         shape, _next_seed(generator), dtype=dtype, alg="philox"
     )
+
+
+def quick_normal(shape, dtype, generator):
+    """Standard normal, by the inverse of the distribution function.
+
+    Other numbers than those of `normal`, in three quarters of the time, for layers that
+    draw as many numbers as they have outputs.
+    """
+    # Half precision has too few numbers near the ends of the interval.
+    precise = tf.as_dtype(dtype) if dtype == "float64" else tf.float32
+    least = np.nextafter(precise.as_numpy_dtype(-1), precise.as_numpy_dtype(0))
+    draw = tf.random.stateless_uniform(
+        shape, _next_seed(generator), least, 1, precise, alg="philox"
+    )
+    return tf.cast(math.sqrt(2.0) * tf.math.erfinv(draw), dtype)
 
 
 def signs(shape, dtype, generator):

@@ -33,9 +33,24 @@ def local(layer, inputs, kernel, bias):
     variances = [None if q is None else tf.square(q.scale) for q in (kernel, bias)]
     variance = layer.affine(squares, *variances)
     # Inputs that are all zero have none, where the root has no derivative.
-    deviation = tf.sqrt(tf.maximum(variance, variance.dtype.as_numpy_dtype(_TINY)))
-    noise = draws.normal(tf.shape(means), deviation.dtype, layer.seed_generator)
-    return means + tf.cast(deviation * noise, means.dtype), None
+    variance = tf.maximum(variance, variance.dtype.as_numpy_dtype(_TINY))
+    noise = draws.quick_normal(tf.shape(means), variance.dtype, layer.seed_generator)
+    return means + tf.cast(scaled(variance, noise), means.dtype), None
+
+
+@tf.custom_gradient
+def scaled(variance, noise):
+    """√variance ⊙ noise; the noise itself is not differentiated.
+
+    The derivative is the product over twice the variance. It has no use for the noise,
+    which XLA would otherwise compute again in the backward pass.
+    """
+    product = tf.sqrt(variance) * noise
+
+    def gradient(upstream):
+        return 0.5 * upstream * product / variance, None
+
+    return product, gradient
 
 
 def flipout(layer, inputs, kernel, bias):
@@ -70,7 +85,7 @@ def _noise(normal, generator):
     if normal is None:
         return None
     shape = normal.loc.shape
-    return normal.scale * draws.normal(shape, normal.dtype, generator)
+    return normal.scale * draws.quick_normal(shape, normal.dtype, generator)
 
 
 def _signs(layer, tensor):

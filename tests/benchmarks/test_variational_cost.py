@@ -10,7 +10,7 @@ def test_quick_report_has_all_rows():
     lines = variational_cost.report(networks.TINY, options)
     table = rows(lines)
     assert all("ms" in cell for cell in table[variational_cost.PLAIN])
-    for name in variational_cost.ESTIMATORS:
+    for name in (variational_cost.FLOOR, *variational_cost.ESTIMATORS):
         assert all(map(is_ratio, table[name])), table[name]
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bilevel_tf as bt
-from bilevel_tf.layers.estimators import ESTIMATORS
+from bilevel_tf.layers.estimators import ESTIMATORS, scaled
 
 tfd = tfp.distributions
 LAYERS = {
@@ -225,6 +225,35 @@ def test_gradient_variance_is_below_that_of_the_shared_draw(float64, kind):
         variances[estimator] = gradients.var(0).mean()
     assert variances["flipout"] < variances["shared"] / 2
     assert variances["local"] < variances["shared"] / 2
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_derivatives_of_the_scaled_noise(float64, jit):
+    noise, variance = tf.constant([0.3, -1.2], "float64"), np.array([0.5, 2.0])
+
+    def derivative(order, v):
+        if order == 0:
+            return scaled(v, noise)
+        with tf.GradientTape() as tape:
+            tape.watch(v)
+            below = derivative(order - 1, v)
+        return tape.gradient(below, v)
+
+    def tangent(v):
+        with tf.autodiff.ForwardAccumulator(v, tf.ones_like(v)) as accumulator:
+            outputs = derivative(1, v)
+        return accumulator.jvp(outputs)
+
+    second = -noise / 4 * variance**-1.5
+    expected = [
+        (lambda v: derivative(1, v), noise / 2 * variance**-0.5),
+        (lambda v: derivative(2, v), second),
+        (tangent, second),
+        (lambda v: derivative(3, v), 3 * noise / 8 * variance**-2.5),
+    ]
+    for function, closed_form in expected:
+        found = tf.function(function, jit_compile=jit)(tf.constant(variance))
+        np.testing.assert_allclose(found, closed_form, rtol=1e-14)
 
 
 # As Keras layers
