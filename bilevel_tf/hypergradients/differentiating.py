@@ -50,5 +50,5 @@ class Differentiating(Method):
         model.hyper_optimizer.apply(all_at_once(found.gradients), variables)
         report = {f"hypergradient_{k}": v for k, v in found.report.items()}
         logs = {name: report[name] for name in self.log_names}
-        logs |= model.objective.logs(found.outer_loss)
+        logs |= model.objective.logs(model, found.outer_loss)
         return {name: tf.cast(value, "float32") for name, value in logs.items()}

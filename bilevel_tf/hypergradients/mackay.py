@@ -92,7 +92,7 @@ class MacKayUpdate(Method):
         shares = tape.gradient(determinant, precisions)
         lost = [tf.reduce_sum(a * s) for a, s in zip(precisions, shares, strict=True)]
         size = sum(w.shape.num_elements() for w in weights)
-        logs = objective.logs(objective.loss_of(parts, weights))
+        logs = objective.logs(model, objective.loss_of(model, parts, weights))
         logs["effective_parameters"] = size - tf.add_n(lost)
         return {name: tf.cast(value, "float32") for name, value in logs.items()}
 

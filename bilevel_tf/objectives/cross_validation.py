@@ -98,12 +98,11 @@ class CrossValidation(Objective):
                 variable.constraint = _InFolds(weight.constraint)
         if model.stepping_optimizer is not None:
             model.add_optimizer(self.variables(model), weights)
-        self._model = model
 
     def variables(self, model):
         """The copies of the weights, `[k, *shape]` each."""
-        count = len(model.trainable_variables)
-        return [model.method_state[f"fold_{i}"] for i in range(count)]
+        weights = model.trainable_variables
+        return [model.method_state[f"fold_{i}"] for i in range(len(weights))]
 
     def optimizer(self, model):
         """What trains the copies."""
@@ -111,24 +110,25 @@ class CrossValidation(Objective):
 
     # Data
 
-    def prepare(self, x, y, sample_weight):
+    def prepare(self, model, x, y, sample_weight):
         """The same, with x in a tuple with the number of every example's part."""
         fold_checks.check_arrays(x, y)
-        count = len(keras.tree.flatten(x)[0])
-        if count < self.folds:
+        examples = len(keras.tree.flatten(x)[0])
+        if examples < self.folds:
             raise ValueError(
                 "`folds` must be at most the number of examples. "
-                f"Received: folds={self.folds}, and {count} examples"
+                f"Received: folds={self.folds}, and {examples} examples"
             )
-        fold_checks.check_separable(self._model, x, y)
-        labels = self._labels(y)
-        return (x, fold_numbers(count, self.folds, self.seed, labels)), y, sample_weight
+        fold_checks.check_separable(model, x, y)
+        labels = self._labels(model, y)
+        numbers = fold_numbers(examples, self.folds, self.seed, labels)
+        return (x, numbers), y, sample_weight
 
-    def _labels(self, y):
+    def _labels(self, model, y):
         """Classes to stratify by, or `None`."""
         wanted = self.stratified
         if wanted is None:
-            wanted = fold_checks.is_crossentropy(self._model.loss)
+            wanted = fold_checks.is_crossentropy(model.loss)
         labels = class_labels(y) if wanted else None
         if labels is None and self.stratified:
             raise ValueError(

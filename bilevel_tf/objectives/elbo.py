@@ -4,7 +4,7 @@ import keras
 
 from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.layers.variational import variational_layers
-from bilevel_tf.objectives.likelihoods import likelihoods
+from bilevel_tf.objectives.likelihoods import check_unweighted, likelihoods
 from bilevel_tf.objectives.objective import Objective
 
 
@@ -42,10 +42,9 @@ class ELBO(Objective):
     suggested_method = "bilevel_tf.DARTS(second_order=None)"
 
     def check(self, model):
-        """Check that the training loss is the bound, and note N."""
+        """Check that the training loss is the bound."""
         likelihoods(model, "ELBO")
-        layers = variational_layers(model, "ELBO")
-        self.data_size = _data_size(layers)
+        _data_size(model)
         for variable in model.trainable_variables:
             # It lacks the prior's normaliser, without which a precision goes to zero.
             for reference in references(variable.regularizer):
@@ -55,22 +54,19 @@ class ELBO(Objective):
                     "prior of a variational layer, or make it a number."
                 )
 
-    def prepare(self, x, y, sample_weight):
+    def prepare(self, model, x, y, sample_weight):
         """The training data as it is, after checks.
 
         Raises:
             ValueError: If arrays have another number of examples than the priors were
                 given, or there are sample weights.
         """
-        if sample_weight is not None:
-            raise ValueError(
-                "`sample_weight` must be left out under ELBO: a weighted log "
-                "likelihood is none."
-            )
+        check_unweighted(sample_weight, "ELBO")
+        data_size = _data_size(model)
         shape = getattr(keras.tree.flatten(x)[0], "shape", None)
-        if shape and shape[0] != self.data_size:
+        if shape and shape[0] != data_size:
             raise ValueError(
-                f"The priors have data_size={self.data_size}, and training has "
+                f"The priors have data_size={data_size}, and training has "
                 f"{shape[0]} examples. Make them with data_size={shape[0]} (what "
                 "`validation_split` takes away does not count)."
             )
@@ -81,9 +77,10 @@ class ELBO(Objective):
         return self.inner_loss(network, weights, hyperparameters, batch)
 
 
-def _data_size(layers):
+def _data_size(model):
+    """N of the priors, or raise a `ValueError` if they disagree."""
     sizes = {}
-    for layer in layers:
+    for layer in variational_layers(model, "ELBO"):
         for posterior in layer.posteriors():
             sizes.setdefault(posterior.prior.data_size, layer.name)
     if len(sizes) > 1:

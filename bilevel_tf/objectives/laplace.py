@@ -9,7 +9,11 @@ from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.layers.weight_priors import in_force
 from bilevel_tf.objectives import laplace_checks, laplace_dense, laplace_layers
 from bilevel_tf.objectives.data_term import DataTerm
-from bilevel_tf.objectives.likelihoods import GaussianLikelihood, likelihoods
+from bilevel_tf.objectives.likelihoods import (
+    GaussianLikelihood,
+    check_unweighted,
+    likelihoods,
+)
 from bilevel_tf.objectives.objective import Objective
 
 _LOG_DETERMINANTS = {
@@ -93,14 +97,12 @@ class LaplaceEvidence(Objective):
             )
         self.hessian = hessian
         self.max_weights = count(max_weights, "max_weights", 1)
-        self.priors = self.loss = self.data_size = None
 
     def check(self, model):
         """Check that the model has an evidence."""
         laplace_checks.check_one_output(model)
-        [self.loss] = likelihoods(model, "LaplaceEvidence")
-        self.priors = laplace_checks.normal_priors(model)
-        self.data_size = self.priors[0].data_size
+        _likelihood(model)
+        laplace_checks.normal_priors(model)
         laplace_checks.check_penalties_are_priors(model)
         moved, counts = laplace_checks.trace(model)
         laplace_checks.check_deterministic(model, moved)
@@ -112,26 +114,22 @@ class LaplaceEvidence(Objective):
             laplace_checks.check_factor_precisions(model)
             laplace_checks.check_factor_sizes(model, self.max_weights)
 
-    def prepare(self, x, y, sample_weight):
+    def prepare(self, model, x, y, sample_weight):
         """The data as they are, if they are those of the priors."""
-        if sample_weight is not None:
-            raise ValueError(
-                "`sample_weight` must be left out under LaplaceEvidence: a weighted "
-                "log likelihood is none."
-            )
-        first = keras.tree.flatten(x)[0]
-        count = len(first) if hasattr(first, "shape") else self.data_size
-        if count != self.data_size:
+        check_unweighted(sample_weight, "LaplaceEvidence")
+        first, data_size = keras.tree.flatten(x)[0], _data_size(model)
+        examples = len(first) if hasattr(first, "shape") else data_size
+        if examples != data_size:
             raise ValueError(
                 "`data_size` of the priors must be the number of training examples. "
-                f"Received: data_size={self.data_size} and {count} examples"
+                f"Received: data_size={data_size} and {examples} examples"
             )
         return x, y, sample_weight
 
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q = −log p(D|h) / N."""
         parts = self.parts(network, weights, hyperparameters, batch)
-        return self.loss_of(parts, weights)
+        return self.loss_of(network.model, parts, weights)
 
     def parts(self, network, weights, hyperparameters, batch, precisions=None):
         """What the evidence is made of; arguments as of `outer_loss`.
@@ -145,10 +143,12 @@ class LaplaceEvidence(Objective):
         """
         if precisions is None:
             precisions = self.precisions(network, weights, hyperparameters)
-        term = DataTerm(network, self.loss, hyperparameters, batch, self.data_size)
+        model = network.model
+        likelihood, data_size = _likelihood(model), _data_size(model)
+        term = DataTerm(network, likelihood, hyperparameters, batch, data_size)
         log_determinant = _LOG_DETERMINANTS[self.hessian](term, weights, precisions)
         with network.at(weights, hyperparameters):
-            pairs = zip(self.priors, weights, strict=True)
+            pairs = zip(laplace_checks.normal_priors(model), weights, strict=True)
             log_prior = tf.add_n([prior.log_prob(w) for prior, w in pairs])
         return {
             "log_likelihood": -term.value(weights),
@@ -156,35 +156,47 @@ class LaplaceEvidence(Objective):
             "log_determinant": tf.cast(log_determinant, log_prior.dtype),
         }
 
-    def loss_of(self, parts, weights):
+    def loss_of(self, model, parts, weights):
         """Q of its parts."""
         size = sum(w.shape.num_elements() for w in weights)
         log_volume = size * math.log(2 * math.pi) - parts["log_determinant"]
         evidence = parts["log_likelihood"] + parts["log_prior"] + 0.5 * log_volume
-        return -evidence / self.data_size
+        return -evidence / _data_size(model)
 
     def precisions(self, network, weights, hyperparameters):
         """A, a list of tensors shaped as the weights."""
+        priors = laplace_checks.normal_priors(network.model)
         with network.at(weights, hyperparameters):
             return [
                 tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
-                for prior, w in zip(self.priors, weights, strict=True)
+                for prior, w in zip(priors, weights, strict=True)
             ]
 
     def log_precision(self, network, weights, hyperparameters, precisions):
         """log |A| and, with Gaussian noise, N C log λ, C the number of outputs."""
         logs = [tf.reduce_sum(tf.math.log(a)) for a in precisions]
-        if isinstance(self.loss, GaussianLikelihood):
+        model = network.model
+        likelihood = _likelihood(model)
+        if isinstance(likelihood, GaussianLikelihood):
             with network.at(weights, hyperparameters):
-                noise = in_force(self.loss.precision, weights[0].dtype)
-            outputs = network.model.outputs[0].shape[-1]
-            logs.append(self.data_size * outputs * tf.math.log(noise))
+                noise = in_force(likelihood.precision, weights[0].dtype)
+            outputs = model.outputs[0].shape[-1]
+            logs.append(_data_size(model) * outputs * tf.math.log(noise))
         return tf.add_n(logs)
 
-    def logs(self, outer_loss):
+    def logs(self, model, outer_loss):
         """The evidence itself, log p(D|h)."""
-        return {"log_evidence": -self.data_size * outer_loss}
+        return {"log_evidence": -_data_size(model) * outer_loss}
 
     def get_config(self):
         """Arguments to make this objective again."""
         return {"hessian": self.hessian, "max_weights": self.max_weights}
+
+
+def _likelihood(model):
+    [loss] = likelihoods(model, "LaplaceEvidence")
+    return loss
+
+
+def _data_size(model):
+    return laplace_checks.normal_priors(model)[0].data_size

@@ -113,6 +113,15 @@ def likelihoods(model, objective):
     ]
 
 
+def check_unweighted(sample_weight, objective):
+    """Raise a `ValueError` if examples have weights; arguments as of `likelihoods`."""
+    if sample_weight is not None:
+        raise ValueError(
+            f"`sample_weight` must be left out under {objective}: a weighted log "
+            "likelihood is none."
+        )
+
+
 def _likelihood(given, output, objective):
     loss = loss_object(given)
     fault = None

@@ -7,7 +7,8 @@ class Objective:
     A `BilevelModel` calls `check` and `build` when it is compiled, before its method
     is built, `prepare` on the data given to `fit`, `inner_step` on every training
     batch. Methods that differentiate training ask for `inner_loss` and `outer_loss`,
-    which are traced into `tf.function`s.
+    which are traced into `tf.function`s. It keeps nothing of a model, so that one
+    object can judge several.
 
     Attributes:
         judged_on: Which data outer batches are drawn from: "validation" or "training".
@@ -40,10 +41,11 @@ class Objective:
         """What trains them: a Keras optimizer or a `TunedOptimizer`."""
         return model.stepping_optimizer
 
-    def prepare(self, x, y, sample_weight):
+    def prepare(self, model, x, y, sample_weight):
         """The training data in the form in which `inner_step` and the losses take it.
 
         Args:
+            model: The compiled model.
             x, y, sample_weight: As given to `fit`, after `validation_split`.
 
         Returns:
@@ -74,7 +76,7 @@ class Objective:
         """Q, a scalar to be minimised; arguments as of `inner_loss`."""
         raise NotImplementedError
 
-    def logs(self, outer_loss):
+    def logs(self, model, outer_loss):
         """What `fit` shows of a Q that an outer step has found, scalars by name."""
         return dict.fromkeys(self.log_names, outer_loss)
 

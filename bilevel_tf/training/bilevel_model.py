@@ -258,7 +258,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self._assert_compile_called("evaluate_objective")
         data = x, y, sample_weight
         if self.objective.judged_on == "training":
-            data = self.objective.prepare(*data)
+            data = self.objective.prepare(self, *data)
         data = keras.tree.map_structure(
             lambda array: None if array is None else tf.convert_to_tensor(array), data
         )

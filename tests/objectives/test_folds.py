@@ -71,12 +71,12 @@ LABELS = np.repeat([0, 1, 2], [20, 6, 4])
 def test_stratification_is_for_classes_under_a_crossentropy(loss, stratified, expected):
     objective = bt.CrossValidation(3, stratified)
     given = crossentropy() if loss == "crossentropy" else loss
-    classifier(dense(activation="relu"), objective=objective, loss=given)
+    model = classifier(dense(activation="relu"), objective=objective, loss=given)
     y = {
         "categorical_crossentropy": np.eye(3, dtype="float32")[LABELS],
         "mse": LABELS[:, None].astype("float32"),
     }.get(str(loss), LABELS)
-    (_, found), *_ = objective.prepare(np.ones((30, 4)), y, None)
+    (_, found), *_ = objective.prepare(model, np.ones((30, 4)), y, None)
     plain = fold_numbers(30, 3, 0)
     assert np.any(found != plain) == expected
     labels = LABELS if expected else None

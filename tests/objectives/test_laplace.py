@@ -10,8 +10,12 @@ import bilevel_tf as bt
 from tests.objectives.evidence import (
     LinearRegression,
     check_derivatives,
+    compiled,
     evidence_function,
+    penalized,
+    regression_data,
     small_network,
+    space,
 )
 
 DENSE = ["exact", "ggn"]
@@ -120,3 +124,17 @@ def test_a_fit_finds_the_most_probable_hyperparameters(jit):
     for name, value in known.hp.values().items():
         np.testing.assert_allclose(value, expected[name], rtol=0.02)
     np.testing.assert_allclose(history["log_evidence"][-1], -optimum.fun, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("float64")
+def test_one_objective_judges_two_models():
+    objective = bt.LaplaceEvidence()
+    first = LinearRegression(objective)
+    expected = first.model.evaluate_objective(first.x, first.y)
+    hp = space()
+    inputs = keras.Input((3,))
+    prior = penalized(bt.NormalPrior(hp["precision"], data_size=7))
+    second = compiled(hp, inputs, keras.layers.Dense(2, **prior)(inputs), objective)
+    x, y = regression_data(7, outputs=2)
+    second.evaluate_objective(x, y)
+    assert first.model.evaluate_objective(first.x, first.y) == expected
