@@ -3,12 +3,12 @@
 import copy
 import math
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bilevel_tf.hyperparameters.arguments import count
+from bilevel_tf.objectives import linear_checks
 
 tfd = tfp.distributions
 
@@ -60,47 +60,13 @@ class BayesianLinearRegression:
         noise_precision=1.0,
         prior_mean=0.0,
     ):
-        self.features = _features(features)
+        self.features = linear_checks.features(features)
         dtype = self.features.dtype
-        self.targets = _tensor(targets, dtype)
-        self.weight_precision = _tensor(weight_precision, dtype)
-        self.noise_precision = _tensor(noise_precision, dtype)
-        self.prior_mean = _tensor(prior_mean, dtype)
-        self._check_shapes()
-        _check_precision(self.weight_precision, "weight_precision")
-        _check_precision(self.noise_precision, "noise_precision")
-
-    def _check_shapes(self):
-        x, y = self.features.shape, self.targets.shape
-        if x[0] == 0 or x[1] == 0:
-            raise ValueError(
-                "`features` must have at least one row, an example, and one column. "
-                f"Received: features of shape {x}"
-            )
-        if y.rank != 1:
-            raise ValueError(
-                "`targets` must have shape [N], one number for each row of `features`. "
-                "For many columns make a regression of each: targets[:, 0], … "
-                f"Received: targets of shape {y}"
-            )
-        if not y.is_compatible_with(x[:1]):
-            raise ValueError(
-                "`targets` must have as many numbers as `features` has rows. "
-                f"Received: features of shape {x}, targets of shape {y}"
-            )
-        if self.noise_precision.shape.rank != 0:
-            raise ValueError(
-                "`noise_precision` must be a scalar. Received: noise_precision of "
-                f"shape {self.noise_precision.shape}"
-            )
-        for name in ("weight_precision", "prior_mean"):
-            shape = getattr(self, name).shape
-            if shape.rank != 0 and not shape.is_compatible_with(x[1:]):
-                raise ValueError(
-                    f"`{name}` must be a scalar or have one number for each column of "
-                    f"`features`. Received: features of shape {x}, {name} of shape "
-                    f"{shape}"
-                )
+        self.targets = linear_checks.tensor(targets, dtype)
+        self.weight_precision = linear_checks.tensor(weight_precision, dtype)
+        self.noise_precision = linear_checks.tensor(noise_precision, dtype)
+        self.prior_mean = linear_checks.tensor(prior_mean, dtype)
+        linear_checks.check(self)
 
     # Posterior
 
@@ -131,7 +97,7 @@ class BayesianLinearRegression:
         Raises:
             ValueError: If `features` has not the shape `[M, n]`.
         """
-        features = _tensor(features, self._dtype)
+        features = linear_checks.tensor(features, self._dtype)
         if not features.shape.is_compatible_with([None, self.features.shape[1]]):
             raise ValueError(
                 "`features` must have as many columns as those that the regression was "
@@ -355,30 +321,3 @@ class BayesianLinearRegression:
         weight_precision = tf.minimum(tf.maximum(determined, tiny) / squares, highest)
         noise = tf.maximum(misfit / tf.maximum(left, tiny), least_noise)
         return weight_precision, 1 / noise, slope / 2
-
-
-def _features(value):
-    tensor = keras.ops.convert_to_tensor(value)
-    if not tensor.dtype.is_floating:
-        raise TypeError(
-            "`features` must be floating-point numbers. "
-            f"Received: features of dtype {tensor.dtype.name}"
-        )
-    if tensor.shape.rank != 2:
-        raise ValueError(
-            "`features` must have shape [N, n], a row for each example. "
-            f"Received: features of shape {tensor.shape}"
-        )
-    return tensor
-
-
-def _tensor(value, dtype):
-    return keras.ops.convert_to_tensor(value, dtype.name)
-
-
-def _check_precision(tensor, name):
-    value = tf.get_static_value(tensor)
-    if value is not None and not np.all((value > 0) & np.isfinite(value)):
-        raise ValueError(
-            f"`{name}` must be positive and finite. Received: {name}={value.tolist()}"
-        )
