@@ -1,6 +1,7 @@
 """What a layer holds to refer to a hyperparameter."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters import perturbation
@@ -47,6 +48,14 @@ class Hyperparameter:
             )
         space.check_names([self.name])
         self.space = space
+
+    def broadcasts_to(self, shape):
+        """Whether one value fits a weight of that shape, or broadcasts to it."""
+        shape = tuple(shape)
+        try:
+            return np.broadcast_shapes(self.scale.shape, shape) == shape
+        except ValueError:
+            return False
 
     def value(self):
         """The value in force, differentiable in λ where it is the current one.

@@ -251,19 +251,13 @@ def check_shape(prior, shape, name, layer):
     """
     shape = tuple(shape)
     for parameter in vars(prior).values():
-        if not isinstance(parameter, Hyperparameter):
-            continue
-        given = parameter.scale.shape
-        try:
-            fits = np.broadcast_shapes(given, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
+        tuned = isinstance(parameter, Hyperparameter)
+        if tuned and not parameter.broadcasts_to(shape):
             raise ValueError(
-                f"Hyperparameter '{parameter.name}' of shape {given} in the `{name}` "
-                f"of '{layer}' does not fit a weight of shape {shape}: give it shape "
-                f"(), {shape}, or one that broadcasts to that. For a bias that needs "
-                "another one than the kernel, give `bias_prior`."
+                f"Hyperparameter '{parameter.name}' of shape {parameter.scale.shape} "
+                f"in the `{name}` of '{layer}' does not fit a weight of shape {shape}: "
+                f"give it shape (), {shape}, or one that broadcasts to that. For a "
+                "bias that needs another one than the kernel, give `bias_prior`."
             )
 
 

@@ -1,7 +1,6 @@
 """What can be said at construction or compile instead of ten minutes into a fit."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
@@ -145,16 +144,13 @@ def check_factor_shapes(model):
     """Raise a `ValueError` where a penalty factor does not fit its weight."""
     for variable in model.trainable_variables:
         for factor in references(variable.regularizer):
-            shape, target = factor.scale.shape, tuple(variable.shape)
-            try:
-                fits = np.broadcast_shapes(shape, target) == target
-            except ValueError:
-                fits = False
-            if not fits:
+            target = tuple(variable.shape)
+            if not factor.broadcasts_to(target):
                 raise ValueError(
-                    f"Hyperparameter '{factor.name}' of shape {shape} cannot be the "
-                    f"penalty factor of '{variable.path}' of shape {target}: give it "
-                    f"shape (), {target}, or one that broadcasts to that."
+                    f"Hyperparameter '{factor.name}' of shape {factor.scale.shape} "
+                    f"cannot be the penalty factor of '{variable.path}' of shape "
+                    f"{target}: give it shape (), {target}, or one that broadcasts to "
+                    "that."
                 )
 
 

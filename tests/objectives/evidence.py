@@ -182,3 +182,17 @@ def flat_precisions(model):
         value = precision.value() if hasattr(precision, "value") else precision
         parts.append(np.broadcast_to(value, variable.shape).ravel())
     return np.concatenate(parts)
+
+
+def check_graph_and_xla_agree(model, batch):
+    """The objective and its gradients, traced and compiled, are those of eager mode."""
+
+    def gradients():
+        loss, target, direct = model.problem(None, batch).outer_gradients()
+        return [loss, *target, *direct]
+
+    eager = gradients()
+    for jit in (False, True):
+        found = tf.function(gradients, jit_compile=jit, autograph=False)()
+        for a, b in zip(found, eager, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

@@ -10,6 +10,7 @@ import bilevel_tf as bt
 from tests.objectives.evidence import (
     LinearRegression,
     check_derivatives,
+    check_graph_and_xla_agree,
     compiled,
     evidence_function,
     penalized,
@@ -93,17 +94,7 @@ def test_gauss_newton_does_not_depend_on_where_the_softmax_is(kind):
 @pytest.mark.parametrize("hessian", DENSE)
 def test_eager_graph_and_xla_agree(hessian):
     model, batch = small_network(bt.LaplaceEvidence(hessian), "categorical", None, 3)
-
-    def gradients():
-        problem = model.problem(None, batch)
-        loss, target, direct = problem.outer_gradients()
-        return [loss, *target, *direct]
-
-    eager = gradients()
-    for jit in (False, True):
-        found = tf.function(gradients, jit_compile=jit, autograph=False)()
-        for a, b in zip(found, eager, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    check_graph_and_xla_agree(model, batch)
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -10,6 +10,7 @@ import tensorflow as tf
 import bilevel_tf as bt
 from tests.objectives.evidence import (
     check_derivatives,
+    check_graph_and_xla_agree,
     compiled,
     convolutional_network,
     flat_precisions,
@@ -138,16 +139,7 @@ def test_derivatives_of_a_convolution(hessian):
 def test_eager_graph_and_xla_agree(hessian):
     model, batch = convolutional_network(bt.LaplaceEvidence(hessian))
     batch = tf.cast(batch[0], "float32"), tf.cast(batch[1], "float32"), None
-
-    def gradients():
-        loss, target, direct = model.problem(None, batch).outer_gradients()
-        return [loss, *target, *direct]
-
-    eager = gradients()
-    for jit in (False, True):
-        found = tf.function(gradients, jit_compile=jit, autograph=False)()
-        for a, b in zip(found, eager, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    check_graph_and_xla_agree(model, batch)
 
 
 @pytest.mark.parametrize("hessian", BY_LAYERS)
