@@ -129,6 +129,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
     def compile(
         self,
         optimizer="sgd",
+        loss=None,
+        *,
         hyper_optimizer=None,
         response_optimizer=None,
         method=None,
@@ -140,6 +142,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         Args:
             optimizer: Of the weights, as in Keras, or a `TunedOptimizer` with
                 hyperparameters of its own. Defaults to "sgd".
+            loss: As in Keras.
             hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
                 paper uses on images.
             response_optimizer: Of the responses. Defaults to a copy of `optimizer`
@@ -159,16 +162,16 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         method = checks.check_method(method, checks.check_objective(objective))
         tuned = _is_tuned(optimizer)
         config = optimizer.config if tuned else None
-        super().compile(following(optimizer, self.hyperparameters), **kwargs)
+        super().compile(following(optimizer, self.hyperparameters), loss, **kwargs)
         # Of a loss scale steps are taken without, which is the same to rounding.
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
             self._compile_config.config["optimizer"] = optimizer
-        for loss in keras.tree.flatten(kwargs.get("loss")):
-            for reference in references(loss):
+        for part in keras.tree.flatten(loss):
+            for reference in references(part):
                 reference.bind(self.hyperparameters)
-        checks.check_losses_fit_outputs(self, kwargs.get("loss"))
+        checks.check_losses_fit_outputs(self, loss)
         self.objective = objective
         checks.check_log_names(self)
         objective.check(self)

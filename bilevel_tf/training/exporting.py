@@ -1,16 +1,16 @@
-"""SavedModels that answer at other hyperparameters."""
+"""SavedModels, which may answer at other hyperparameters."""
 
 import keras
 import tensorflow as tf
 
 
-def export_with_response(
-    model, filepath, *, input_signature=None, verbose=None, **kwargs
+def export_saved_model(
+    model, filepath, *, input_signature=None, verbose=True, **kwargs
 ):
-    """Write a SavedModel with the signatures `serve` and `serve_at`.
+    """Write a SavedModel with the signatures `serve` and, with responses, `serve_at`.
 
     Args:
-        model: A `BilevelModel` with responses.
+        model: A `BilevelModel`.
         filepath: Folder to write.
         input_signature: Of the model's inputs, as in `keras.Model.export`.
         verbose: As in `keras.Model.export`.
@@ -25,7 +25,10 @@ def export_with_response(
     if not isinstance(signature, (list, tuple)) or input_signature is None:
         signature = [signature]
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # Not the model itself: Keras searches what it tracks, and there fails at optimizers
+    # whose learning rate was a variable once and is computed now.
+    archive.track(keras.Model(model._inputs_struct, model._outputs_struct))
+    archive.track(model.hyperparameters)
 
     def serve(inputs):
         return model(inputs, training=False)
@@ -33,13 +36,14 @@ def export_with_response(
     def serve_at(inputs, hyperparameters):
         return model.call_at(inputs, hyperparameters)
 
-    values = {
-        name: tf.TensorSpec(scale.shape, model.hyperparameters.dtype, name=name)
-        for name, scale in model.hyperparameters.scales.items()
-    }
     archive.add_endpoint("serve", serve, input_signature=signature)
-    archive.add_endpoint("serve_at", serve_at, input_signature=[*signature, values])
-    archive.write_out(str(filepath), verbose=verbose if verbose is not None else False)
+    if model.response_variables:
+        values = {
+            name: tf.TensorSpec(scale.shape, model.hyperparameters.dtype, name=name)
+            for name, scale in model.hyperparameters.scales.items()
+        }
+        archive.add_endpoint("serve_at", serve_at, input_signature=[*signature, values])
+    archive.write_out(str(filepath), verbose=verbose)
 
 
 def _spec(tensor):

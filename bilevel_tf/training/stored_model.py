@@ -21,9 +21,9 @@ class StoredModel:
             format: As in Keras. Defaults to "tf_saved_model".
             **kwargs: The other arguments of `keras.Model.export`.
         """
-        if format != "tf_saved_model" or not self.response_variables:
+        if format != "tf_saved_model":
             return super().export(filepath, format=format, **kwargs)
-        return exporting.export_with_response(self, filepath, **kwargs)
+        return exporting.export_saved_model(self, filepath, **kwargs)
 
     def save_own_variables(self, store):
         """Also what Keras does not save: progress and the states of random seeds."""

@@ -82,7 +82,9 @@ def test_hyperparameter_must_not_be_called_as_the_value():
     layer = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["judged"]))
     model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
     with pytest.raises(ValueError, match="'judged' has the name of a loss"):
-        model.compile("sgd", "sgd", method=bt.T1T2(), objective=LoggedLoss())
+        model.compile(
+            "sgd", hyper_optimizer="sgd", method=bt.T1T2(), objective=LoggedLoss()
+        )
 
 
 def test_outer_batches_are_training_data():

@@ -364,6 +364,26 @@ def test_it_exports_and_converts(tmp_path):
     np.testing.assert_allclose(converted, served, rtol=1e-5)
 
 
+def test_it_exports_with_a_tuned_learning_rate(tmp_path):
+    hp = bt.HyperparameterSpace(rate=bt.LogUniform(1e-4, 1.0, initial=0.05))
+    inputs = keras.Input((6,))
+    outputs = keras.layers.Dense(3)(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    optimizer = bt.TunedOptimizer("adam", learning_rate=hp["rate"])
+    method = bt.Unrolled(steps=2)
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        method=method,
+    )
+    fit(model)
+    x, _ = data(5)
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(saved.serve(x), model.predict(x, verbose=0), rtol=1e-5)
+    fit(model)
+
+
 def refuse(space, layers, message, method=None):
     inputs = x = keras.Input((6,))
     for layer in layers:
