@@ -109,11 +109,11 @@ class NormalPrior(WeightPrior):
         """−½ Σ A (w − m)²."""
         weight = tf.convert_to_tensor(weight)
         precision = in_force(self.precision, weight.dtype)
-        squares = tf.square(weight - in_force(self.mean, weight.dtype))
+        distance = weight - in_force(self.mean, weight.dtype)
         # A scalar precision need not be multiplied with every term.
         if precision.shape.rank == 0:
-            return -0.5 * precision * tf.reduce_sum(squares)
-        return -0.5 * tf.reduce_sum(precision * squares)
+            return -precision * half_squares(distance)
+        return -0.5 * tf.reduce_sum(precision * tf.square(distance))
 
     def kl_divergence(self, posterior, draw=None, log_scale=None):
         """In closed form; see `WeightPrior.kl_divergence`."""
@@ -126,7 +126,7 @@ class NormalPrior(WeightPrior):
         distance = posterior.loc
         if self.mean != 0.0:
             distance -= in_force(self.mean, posterior.dtype)
-        halves = tf.nn.l2_loss(posterior.scale) + tf.nn.l2_loss(distance)
+        halves = half_squares(posterior.scale) + half_squares(distance)
         size = tf.cast(tf.size(distance), precision.dtype)
         constant = 0.5 * size * (1.0 + tf.math.log(precision))
         if log_scale is None:
@@ -200,6 +200,19 @@ class ScaleMixturePrior(WeightPrior):
             "share": config_entry(self.share),
             "data_size": self.data_size,
         }
+
+
+@tf.custom_gradient
+def half_squares(weight):
+    """½ Σ w², a scalar; the derivative is w.
+
+    A product with ones: under XLA on the CPU several times as fast as a sum of squares,
+    which it adds up one by one. TensorFlow would make an outer product its gradient.
+    """
+    width = weight.shape[-1] if weight.shape.rank else 1
+    squares = tf.reshape(tf.square(weight), [-1, width])
+    ones = tf.ones([width], squares.dtype)
+    return 0.5 * tf.reduce_sum(tf.linalg.matvec(squares, ones)), lambda g: g * weight
 
 
 def in_force(parameter, dtype):

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bilevel_tf as bt
+from bilevel_tf.layers.weight_priors import half_squares
 
 tfd = tfp.distributions
 W = np.random.default_rng(0).normal(size=(3, 2))
@@ -146,3 +147,24 @@ def test_precision_of_a_wrong_shape_is_refused():
     outputs = keras.layers.Dense(2, kernel_regularizer=prior)(inputs)
     with pytest.raises(ValueError, match=r"'a' of shape \(5,\)"):
         bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4), (2, 3, 4, 5)])
+def test_half_squares_and_their_derivatives(float64, shape, jit):
+    weight = tf.constant(np.random.default_rng(0).normal(size=shape))
+
+    @tf.function(jit_compile=jit)
+    def derivatives():
+        with tf.GradientTape() as outer:
+            outer.watch(weight)
+            with tf.GradientTape() as inner:
+                inner.watch(weight)
+                value = half_squares(weight)
+            gradient = inner.gradient(value, weight)
+        return value, gradient, outer.gradient(gradient, weight)
+
+    value, gradient, second = derivatives()
+    np.testing.assert_allclose(value, 0.5 * np.sum(weight**2), rtol=1e-14)
+    np.testing.assert_array_equal(gradient, weight)
+    np.testing.assert_array_equal(second, np.ones(shape))
