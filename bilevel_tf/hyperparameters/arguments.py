@@ -1,5 +1,9 @@
 """Checks of numbers that users give."""
 
+import numpy as np
+
+_NUMBERS = (int, float, np.number)
+
 
 def count(value, name, least):
     """Return `value`, or raise a `ValueError` unless it is a whole number ≥ `least`."""
@@ -13,7 +17,7 @@ def count(value, name, least):
 
 def non_negative(value, name):
     """Return `value` as a float, or raise a `ValueError`."""
-    if not 0 <= value < float("inf"):
+    if not (isinstance(value, _NUMBERS) and 0 <= value < float("inf")):
         raise ValueError(
             f"`{name}` must be non-negative and finite. Received: {name}={value!r}"
         )
@@ -22,7 +26,7 @@ def non_negative(value, name):
 
 def positive(value, name):
     """Return `value` as a float, or raise a `ValueError`."""
-    if not 0 < value < float("inf"):
+    if not (isinstance(value, _NUMBERS) and 0 < value < float("inf")):
         raise ValueError(
             f"`{name}` must be positive and finite. Received: {name}={value!r}"
         )

@@ -4,11 +4,12 @@ import keras
 import tensorflow as tf
 from keras.src.backend import AutocastScope
 
+from bilevel_tf.hyperparameters.arguments import positive
 from bilevel_tf.layers.estimators import ESTIMATORS, draw, shared
 from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.layers.posterior import Posterior, raw_scale
 from bilevel_tf.layers.sampling import is_sampling
-from bilevel_tf.layers.weight_priors import WeightPrior, check_shape, positive_number
+from bilevel_tf.layers.weight_priors import WeightPrior, check_shape
 
 
 class VariationalLayer:
@@ -38,7 +39,7 @@ class VariationalLayer:
                 f"`estimator` must be one of {', '.join(ESTIMATORS)}. "
                 f"Received: estimator={estimator!r}"
             )
-        self.initial_scale = positive_number(initial_scale, "initial_scale")
+        self.initial_scale = positive(initial_scale, "initial_scale")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

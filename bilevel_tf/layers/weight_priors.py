@@ -244,15 +244,6 @@ def positive_parameter(value, name):
     return _inside(value, name, 0.0, float("inf"))
 
 
-def positive_number(value, name):
-    """A positive number, as a float."""
-    if isinstance(value, (int, float, np.number)) and 0 < value < float("inf"):
-        return float(value)
-    raise ValueError(
-        f"`{name}` must be a positive, finite number. Received: {name}={value!r}"
-    )
-
-
 def check_shape(prior, shape, name, layer):
     """Raise a `ValueError` where a prior's parameter does not fit a weight.
 

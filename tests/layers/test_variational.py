@@ -307,7 +307,7 @@ def test_sampling_draws_one_network_per_call():
         ({"prior": 0.5}, r"`prior` must be a prior.*prior=0.5"),
         ({"bias_prior": "l2"}, r"`bias_prior` must be a prior"),
         ({"estimator": "reparam"}, r"`estimator` must be one of shared, local, flip"),
-        ({"initial_scale": 0.0}, r"`initial_scale` must be a positive"),
+        ({"initial_scale": 0.0}, r"`initial_scale` must be positive"),
         ({"lora_rank": 2}, "does not take LoRA"),
         ({"dtype": "int8_from_float32"}, "does not take quantisation"),
     ],
