@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from bilevel_tf.hypergradients.method import Method
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.variational import variational_layers
+from bilevel_tf.layers.hyper_layer import references
+from bilevel_tf.layers.variational import VariationalLayer, variational_layers
 from bilevel_tf.layers.weight_priors import NormalPrior, in_force
 from bilevel_tf.objectives.elbo import ELBO
 
@@ -61,6 +62,13 @@ class GravesUpdate(Method):
                     f"{type(posterior.prior).__name__}. Use "
                     "bilevel_tf.DARTS(second_order=None)."
                 )
+        shared = _acting_elsewhere(model)
+        if shared:
+            raise ValueError(
+                f"GravesUpdate sets priors alone, and {', '.join(shared)} acts "
+                "elsewhere as well. Make it two hyperparameters, or use "
+                "bilevel_tf.DARTS(second_order=None)."
+            )
         reached = {
             h.name for kind in ("mean", "precision") for h in _tuned(model, kind)
         }
@@ -80,6 +88,16 @@ class GravesUpdate(Method):
             if values:
                 space.unconstrained.assign(_inside(space, values))
         return {}
+
+
+def _acting_elsewhere(model):
+    """Names of tuned parameters of priors that losses or other layers refer to."""
+    layers = model._flatten_layers(include_self=False)
+    holders = [layer for layer in layers if not isinstance(layer, VariationalLayer)]
+    holders += model.loss_per_output() if model.compiled else []
+    names = {reference.name for holder in holders for reference in references(holder)}
+    tuned = _tuned(model, "mean") + _tuned(model, "precision")
+    return sorted(names & {h.name for h in tuned})
 
 
 def _best_mean(model, hyperparameter):

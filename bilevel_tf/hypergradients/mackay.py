@@ -56,6 +56,9 @@ class MacKayUpdate(Method):
                 "MacKayUpdate needs objective=bilevel_tf.LaplaceEvidence(). Received: "
                 f"objective={type(model.objective).__name__}"
             )
+        # A model that is being loaded is compiled later.
+        if not model.compiled:
+            return
         holders = [v.regularizer for v in model.trainable_variables]
         holders += model.loss_per_output()
         precisions = [getattr(holder, "precision", None) for holder in holders]

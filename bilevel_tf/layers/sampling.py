@@ -13,9 +13,11 @@ def sampling():
     Every call of a model inside predicts with one network, drawn from the posterior:
     all examples of the call share it, and the divergence is not added to the losses.
 
-    It holds for calls of the model, `model(x)`. Functions that were traced before, as
-    `model.predict` is after its first use, stay what they are. For means and variances
-    over many draws see `predictive`.
+    It holds for calls of the model, `model(x)`. What is traced keeps what it was traced
+    with: `model.predict` and `model.evaluate` go on with the means if they have been
+    used before, and would go on to draw if they were first used in here, as would what
+    `model.export` writes. Use them outside. For means and variances over many draws
+    see `predictive`.
 
     Example:
 

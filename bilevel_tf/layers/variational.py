@@ -32,7 +32,8 @@ class VariationalLayer:
     ):
         super().__init__(*args, **kwargs)
         self.prior = _read_prior(prior, "prior")
-        self.bias_prior = bias_prior and _read_prior(bias_prior, "bias_prior")
+        given = bias_prior is not None
+        self.bias_prior = _read_prior(bias_prior, "bias_prior") if given else None
         self.estimator = estimator or self.default_estimator
         if self.estimator not in ESTIMATORS:
             raise ValueError(

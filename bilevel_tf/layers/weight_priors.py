@@ -71,9 +71,10 @@ class NormalPrior(WeightPrior):
     Not to be confused with `GaussianPrior`, which is one on a hyperparameter.
 
     Args:
-        precision: A, a positive number or hyperparameter. A vector-valued one has a
-            precision per weight, or per unit or input (automatic relevance
-            determination) where its shape broadcasts to the weight's. Defaults to 1.
+        precision: A, a positive number, the same for all weights, or a hyperparameter.
+            A vector-valued hyperparameter has a precision per weight, or per unit or
+            input (automatic relevance determination) where its shape broadcasts to the
+            weight's. Defaults to 1.
         mean: m, a number or hyperparameter, shaped likewise. Defaults to 0.
         data_size: N, the number of training examples.
 
@@ -165,7 +166,7 @@ class ScaleMixturePrior(WeightPrior):
 
     def __init__(self, precisions=(1.0, 400.0), share=0.5, *, data_size):
         super().__init__(data_size)
-        if len(precisions) != 2:
+        if not isinstance(precisions, (list, tuple)) or len(precisions) != 2:
             raise ValueError(
                 f"`precisions` must be two of them. Received: precisions={precisions!r}"
             )
@@ -174,6 +175,11 @@ class ScaleMixturePrior(WeightPrior):
             positive_parameter(precision, "precisions") for precision in precisions
         ]
         self.share = _inside(share, "share", 0.0, 1.0)
+        if isinstance(self.share, Hyperparameter) and self.share.scale.shape != ():
+            raise ValueError(
+                "`share` must be a number or a scalar hyperparameter. Received: "
+                f"'{self.share.name}' of shape {self.share.scale.shape}"
+            )
 
     def distribution(self, dtype):
         """A `tfd.MixtureSameFamily` of two normals."""

@@ -41,9 +41,9 @@ class DataTerm:
         return tf.cast(self.data_size, loss.dtype) * loss
 
     def parameters(self, weights):
-        """The likelihood's natural parameters f, `[batch, C]`."""
+        """The likelihood's natural parameters f, `[batch, C]`, typed as the weights."""
         outputs = self._network.predict(weights, self.hyperparameters, self._batch)
-        return natural_parameters(self._loss, outputs)
+        return natural_parameters(self._loss, tf.cast(outputs, weights[0].dtype))
 
     def curvature_root(self, weights, parameters):
         """R with R·Rᵀ = the likelihood's curvature in f, `[batch, C, C]`, of the data.

@@ -4,7 +4,11 @@ import keras
 
 from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.layers.variational import variational_layers
-from bilevel_tf.objectives.likelihoods import check_unweighted, likelihoods
+from bilevel_tf.objectives.likelihoods import (
+    check_no_weight_decay,
+    check_unweighted,
+    likelihoods,
+)
 from bilevel_tf.objectives.objective import Objective
 
 
@@ -22,9 +26,10 @@ class ELBO(Objective):
 
     Raises:
         ValueError: At `compile`, if the model has no variational layer, its priors
-            disagree on `data_size`, a loss is not the mean negative log likelihood, or
-            a hyperparameter acts in a regularizer. At `fit`, if the training arrays
-            have another size or sample weights.
+            disagree on `data_size`, a loss is not the mean negative log likelihood of
+            one prediction per example, or a penalty or weight decay comes on top of the
+            bound. At `fit`, if there are sample or class weights, or training arrays
+            of another size. Of a dataset the size is not known, and not checked.
 
     Example:
 
@@ -44,7 +49,9 @@ class ELBO(Objective):
     def check(self, model):
         """Check that the training loss is the bound."""
         likelihoods(model, "ELBO")
+        check_no_weight_decay(model, "ELBO")
         _data_size(model)
+        _check_unpenalized(model)
         for variable in model.trainable_variables:
             # It lacks the prior's normaliser, without which a precision goes to zero.
             for reference in references(variable.regularizer):
@@ -72,9 +79,32 @@ class ELBO(Objective):
             )
         return x, y, sample_weight
 
+    def inner_step(self, model, x, y, sample_weight):
+        """As of every objective; weights may also come with a dataset or classes."""
+        check_unweighted(sample_weight, "ELBO")
+        return super().inner_step(model, x, y, sample_weight)
+
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q, the training loss."""
         return self.inner_loss(network, weights, hyperparameters, batch)
+
+
+def _check_unpenalized(model):
+    """Raise a `ValueError` where means have a penalty beside the divergence."""
+    for layer in variational_layers(model, "ELBO"):
+        for name in _PENALTIES:
+            penalty = getattr(layer, name)
+            # One that is tuned has an error of its own.
+            if penalty is not None and not references(penalty):
+                raise ValueError(
+                    f"`{name}` of '{layer.name}' must be None under ELBO: its prior is "
+                    "in the bound, and a penalty is not. From a Keras model that has "
+                    f"one: tune={{{layer.name!r}: {{..., {name!r}: None}}}}. "
+                    f"Received: {name}={type(penalty).__name__}"
+                )
+
+
+_PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 
 
 def _data_size(model):

@@ -100,6 +100,12 @@ def check_arrays(x, y):
                 "keras.utils.PyDataset or a generator. "
                 f"Received: {type(part).__name__}"
             )
+    sizes = {len(part) for part in keras.tree.flatten((x, y)) if part is not None}
+    if y is None or len(sizes) > 1:
+        raise ValueError(
+            "With CrossValidation `x` and `y` must be arrays of one length. Received: "
+            + ("no `y`" if y is None else f"lengths {sorted(sizes)}")
+        )
 
 
 def check_separable(model, x, y):

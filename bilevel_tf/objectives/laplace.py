@@ -126,6 +126,11 @@ class LaplaceEvidence(Objective):
             )
         return x, y, sample_weight
 
+    def inner_step(self, model, x, y, sample_weight):
+        """As of every objective; weights may also come with a dataset or classes."""
+        check_unweighted(sample_weight, "LaplaceEvidence")
+        return super().inner_step(model, x, y, sample_weight)
+
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q = −log p(D|h) / N."""
         parts = self.parts(network, weights, hyperparameters, batch)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.layers.weight_priors import NormalPrior
 from bilevel_tf.objectives.layer_capture import calls_recorded, capturable_layers
+from bilevel_tf.objectives.likelihoods import check_no_weight_decay
 
 
 def normal_priors(model):
@@ -71,13 +72,7 @@ def check_penalties_are_priors(model):
                 "neither likelihood nor prior, so that LaplaceEvidence has no use for "
                 "it. Leave it out."
             )
-    decay = getattr(model.stepping_optimizer, "weight_decay", None)
-    if decay:
-        raise ValueError(
-            "`weight_decay` of the optimizer must be left out under LaplaceEvidence: "
-            "priors hold the weights. Received: "
-            f"weight_decay={decay}"
-        )
+    check_no_weight_decay(model, "LaplaceEvidence")
 
 
 def check_deterministic(model, moved):
@@ -177,6 +172,14 @@ def check_layers(model, hessian, moved, counts):
     """
     layers = capturable_layers(model)
     for layer in layers:
+        both = [v for v in (layer.kernel, layer.bias) if v is not None]
+        frozen = [v.name for v in both if not v.trainable]
+        if frozen:
+            raise ValueError(
+                f"hessian={hessian!r} needs the kernel and the bias of a layer to be "
+                f"trained, or both frozen, and of '{layer.name}' the {frozen[0]} is "
+                "frozen alone. Use hessian='ggn' or hessian='exact'."
+            )
         if counts[id(layer)] != 1:
             raise ValueError(
                 f"hessian={hessian!r} needs every layer to be called once, and "

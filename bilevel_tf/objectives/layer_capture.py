@@ -96,7 +96,9 @@ def _record(layer, inputs, slopes):
     shape = [slopes.shape[0], tf.shape(slopes)[1], positions, slopes.shape[-1]]
     slopes = tf.reshape(slopes, shape)
     inputs = tf.reshape(inputs, [shape[1], positions, inputs.shape[-1]])
-    return LayerRecord(layer, inputs, slopes)
+    # The compute dtype may be too short for sums over examples.
+    dtype = layer.variable_dtype
+    return LayerRecord(layer, tf.cast(inputs, dtype), tf.cast(slopes, dtype))
 
 
 def _patches(layer, inputs):

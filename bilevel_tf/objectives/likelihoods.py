@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
 from bilevel_tf.layers.regularizers import factor_value
 from bilevel_tf.layers.weight_priors import config_entry, positive_parameter
 
@@ -55,6 +56,12 @@ class GaussianLikelihood(keras.losses.Loss):
         y_true = tf.cast(y_true, y_pred.dtype)
         if y_true.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
             y_true = y_true[..., None]
+        if not y_true.shape[-1:].is_compatible_with(y_pred.shape[-1:]):
+            raise ValueError(
+                "The targets of GaussianLikelihood must be shaped as the outputs are. "
+                f"Received: targets of shape {y_true.shape} and outputs of shape "
+                f"{y_pred.shape}"
+            )
         precision = factor_value(self.precision, y_pred.dtype)
         if precision.shape.rank:
             # During a perturbed pass every example has its own.
@@ -122,11 +129,32 @@ def check_unweighted(sample_weight, objective):
         )
 
 
+def check_no_weight_decay(model, objective):
+    """Raise a `ValueError` if the optimizer decays weights."""
+    optimizer = model.stepping_optimizer
+    if isinstance(optimizer, TunedOptimizer):
+        decay = optimizer.functions.get(
+            "weight_decay", optimizer.config["weight_decay"]
+        )
+    else:
+        decay = optimizer.weight_decay
+    if decay:
+        raise ValueError(
+            f"`weight_decay` of the optimizer must be left out under {objective}: "
+            f"priors hold the weights. Received: weight_decay={decay}"
+        )
+
+
 def _likelihood(given, output, objective):
     loss = loss_object(given)
     fault = None
     if not isinstance(loss, _LIKELIHOODS):
         fault = "is not a negative log likelihood"
+    elif len(output.shape) != 2:
+        fault = (
+            f"takes the mean over all positions of an output of shape {output.shape}, "
+            "where a likelihood has the sum; the output has to be (batch, C)"
+        )
     elif loss.reduction not in ("sum_over_batch_size", "mean"):
         fault = f"has reduction={loss.reduction!r} in place of a mean over examples"
     elif getattr(loss, "label_smoothing", 0.0):

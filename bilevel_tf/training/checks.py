@@ -43,6 +43,12 @@ def check_method(method, objective):
         TypeError: If it is no method.
         ValueError: If it fits a best response, and the objective cannot use one.
     """
+    if method is None and not objective.responds:
+        raise ValueError(
+            f"`method` must be given with {type(objective).__name__}: the default, "
+            "DeltaSTN, is for the loss on validation data. Use one that differentiates "
+            f"training, such as {objective.suggested_method}."
+        )
     method = DeltaSTN() if method is None else method
     if isinstance(method, Method):
         if isinstance(method, BestResponse) and not objective.responds:

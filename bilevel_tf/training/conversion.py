@@ -187,6 +187,13 @@ def _plain_regularizer(own):
 
 
 def _check_tuned(model, tune):
+    nested = isinstance(tune, dict) and all(isinstance(v, dict) for v in tune.values())
+    if not nested:
+        raise ValueError(
+            "`tune` must be a dict from layers to dicts of arguments, such as "
+            "{'dense': {'kernel_regularizer': bilevel_tf.L2(hp['l2'])}}. "
+            f"Received: tune={tune!r}"
+        )
     layers = _leaves(model)
     names, classes = {la.name for la in layers}, {type(la) for la in layers}
     for key in tune:

@@ -58,8 +58,8 @@ def predictive(model, x, draws=32, batch_size=32):
         A `Predictive`.
 
     Raises:
-        ValueError: If the model has no variational layer or several outputs, or a
-            count is out of range.
+        ValueError: If the model has no variational layer, several outputs or no
+            loss, or a count is out of range.
 
     Example:
 
@@ -74,8 +74,15 @@ def predictive(model, x, draws=32, batch_size=32):
             "`model` must have one output. Received: a model with "
             f"{len(model.outputs)} outputs; make a keras.Model of each."
         )
+    if model.loss is None:
+        raise ValueError(
+            "`model` must be compiled: the loss says what its outputs mean. "
+            "Received: a model without a loss"
+        )
+    [loss] = map(loss_object, keras.tree.flatten(model.loss))
+    # TensorFlow takes a list for one array.
+    x = tuple(x) if isinstance(x, list) and len(model.inputs) > 1 else x
     data = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
-    loss = loss_object(model.loss)
     signature = [data.element_spec]
     moments = tf.function(
         lambda inputs: _moments(model, loss, inputs, draws), input_signature=signature

@@ -129,3 +129,17 @@ def test_mixtures_have_no_closed_form():
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     with pytest.raises(ValueError, match=r"NormalPrior alone.*ScaleMixturePrior"):
         compiled(model)
+
+
+def test_a_precision_that_is_also_that_of_the_noise_is_named():
+    hp = bt.HyperparameterSpace(both=bt.LogUniform(1e-3, 1e3, initial=1.0))
+    inputs = keras.Input((3,))
+    prior = bt.NormalPrior(hp["both"], data_size=10)
+    outputs = bt.VariationalDense(1, prior=prior)(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    with pytest.raises(ValueError, match="both acts elsewhere as well"):
+        model.compile(
+            loss=bt.GaussianLikelihood(hp["both"]),
+            objective=bt.ELBO(),
+            method=bt.GravesUpdate(),
+        )

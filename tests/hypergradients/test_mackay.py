@@ -103,3 +103,14 @@ def test_config():
     config = bt.MacKayUpdate(3.0, train_steps=7).get_config()
     assert bt.MacKayUpdate.from_config(config).get_config() == config
     assert config["max_factor"] == 3.0
+
+
+def test_survives_saving(tmp_path):
+    known = LinearRegression(method=bt.MacKayUpdate())
+    known.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    fit = {"batch_size": 20, "epochs": 5, "verbose": 0}
+    histories = [m.fit(known.x, known.y, **fit).history for m in (known.model, loaded)]
+    np.testing.assert_allclose(
+        histories[0]["log_evidence"], histories[1]["log_evidence"], rtol=1e-5
+    )

@@ -168,3 +168,14 @@ def test_half_squares_and_their_derivatives(float64, shape, jit):
     np.testing.assert_allclose(value, 0.5 * np.sum(weight**2), rtol=1e-14)
     np.testing.assert_array_equal(gradient, weight)
     np.testing.assert_array_equal(second, np.ones(shape))
+
+
+def test_share_is_a_scalar():
+    hp = space(share=bt.Uniform(0.0, 1.0, initial=[0.2, 0.3]))
+    with pytest.raises(ValueError, match=r"`share` must be .*'share' of shape \(2,\)"):
+        bt.ScaleMixturePrior(share=hp["share"], data_size=1)
+
+
+def test_precisions_are_two():
+    with pytest.raises(ValueError, match=r"`precisions` must be two.*400\.0"):
+        bt.ScaleMixturePrior(400.0, data_size=1)

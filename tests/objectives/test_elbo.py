@@ -283,3 +283,73 @@ def test_best_response_beside_a_prior_names_it():
     model = bt.BilevelModel(inputs, x, hyperparameters=hp)
     with pytest.raises(ValueError, match="'a' acts on VariationalDense"):
         model.compile(loss="mse", method=bt.DeltaSTN())
+
+
+def test_one_prediction_per_example():
+    prior = bt.NormalPrior(data_size=COUNT)
+    inputs = keras.Input((5, FEATURES))
+    outputs = bt.VariationalDense(2, prior=prior)(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=space())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with pytest.raises(ValueError, match=r"mean over all positions.*\(None, 5, 2\)"):
+        model.compile(loss=loss, method=bt.T1T2(), objective=bt.ELBO())
+
+
+@pytest.mark.parametrize("tuned", [None, "learning_rate", "weight_decay"])
+def test_weight_decay_is_refused(tuned):
+    hp = space()
+    optimizer = keras.optimizers.AdamW(0.01)
+    if tuned:
+        optimizer = bt.TunedOptimizer(optimizer, **{tuned: hp["a"]})
+    with pytest.raises(ValueError, match="`weight_decay` of the optimizer must be"):
+        linear_model(hp=hp, optimizer=optimizer, method=bt.Unrolled(2))
+
+
+def penalized_model(**penalty):
+    inputs = keras.Input((FEATURES,))
+    plain = keras.Model(inputs, keras.layers.Dense(1, name="last", **penalty)(inputs))
+    hp = space()
+    prior = bt.NormalPrior(hp["a"], data_size=COUNT)
+    return plain, hp, prior
+
+
+@pytest.mark.parametrize(
+    "name", ["kernel_regularizer", "bias_regularizer", "activity_regularizer"]
+)
+def test_penalties_are_no_part_of_the_bound(name):
+    plain, hp, prior = penalized_model(**{name: "l2"})
+    arguments = {
+        "loss": bt.GaussianLikelihood(),
+        "objective": bt.ELBO(),
+        "method": bt.DARTS(second_order=None),
+    }
+    model = bt.BilevelModel.from_keras(plain, hp, tune={"last": {"prior": prior}})
+    with pytest.raises(ValueError, match=f"`{name}` of 'last' must be None"):
+        model.compile(**arguments)
+    tune = {"last": {"prior": prior, name: None}}
+    bt.BilevelModel.from_keras(plain, hp, tune=tune).compile(**arguments)
+
+
+@pytest.mark.parametrize("given", ["dataset", "class_weight"])
+def test_weights_that_come_otherwise_are_refused(given):
+    x, y = data()
+    weighted = tf.data.Dataset.from_tensor_slices((x, y, np.ones(COUNT))).batch(10)
+    arguments = {
+        "dataset": {"x": weighted},
+        "class_weight": {"x": x, "y": np.ones(COUNT), "class_weight": {1: 2.0}},
+    }[given]
+    model = linear_model(method=bt.GravesUpdate(), hp=only_precision())
+    with pytest.raises(ValueError, match="`sample_weight` must be left out"):
+        model.fit(**arguments, verbose=0)
+
+
+def only_precision():
+    return bt.HyperparameterSpace(a=bt.LogUniform(1e-3, 1e3, initial=PRECISION))
+
+
+def test_method_must_be_given():
+    inputs = keras.Input((FEATURES,))
+    outputs = keras.layers.Dense(1)(inputs)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=space())
+    with pytest.raises(ValueError, match="`method` must be given with ELBO"):
+        model.compile(loss="mse", objective=bt.ELBO())

@@ -203,3 +203,12 @@ def test_methods_that_need_parts_of_the_loss_are_refused(method):
 
 def test_best_responses_are_refused():
     refused("DeltaSTN fits a best response.*ConjugateGradient", method=bt.DeltaSTN())
+
+
+@pytest.mark.parametrize(
+    ("y", "message"), [(None, "no `y`"), (np.zeros(29), r"lengths \[29, 30\]")]
+)
+def test_arrays_must_have_one_length(y, message):
+    model = classifier(dense(activation="relu"))
+    with pytest.raises(ValueError, match=message):
+        model.fit(np.ones((30, 4), "float32"), y, verbose=0)

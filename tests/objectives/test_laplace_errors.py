@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import bilevel_tf as bt
 from tests.objectives.evidence import compiled, penalized, space
@@ -233,3 +234,40 @@ def test_it_survives_saving(tmp_path):
     expected = {"hessian": "exact", "max_weights": 77}
     assert loaded.objective.get_config() == expected
     loaded.fit(*data(), batch_size=8, epochs=5, verbose=0)
+
+
+@pytest.mark.parametrize("given", ["dataset", "class_weight"])
+def test_weights_that_come_otherwise_are_refused(given):
+    x, y = data()
+    weighted = tf.data.Dataset.from_tensors((x, y, np.ones(8)))
+    arguments = {
+        "dataset": {"x": weighted},
+        "class_weight": {"x": x, "y": y[:, 0], "class_weight": {1: 2.0}},
+    }[given]
+    hp = space()
+    inputs = keras.Input((3,))
+    outputs = dense(inputs, bt.NormalPrior(hp["precision"], data_size=8))
+    model = compiled(hp, inputs, outputs, method=bt.MacKayUpdate())
+    with pytest.raises(ValueError, match="`sample_weight` must be left out"):
+        model.fit(**arguments, verbose=0)
+
+
+def test_a_tuned_optimizer_hides_no_weight_decay():
+    hp = space()
+    inputs = keras.Input((3,))
+    outputs = dense(inputs, bt.NormalPrior(hp["precision"], data_size=8))
+    optimizer = bt.TunedOptimizer("adamw", learning_rate=hp["noise"])
+    with pytest.raises(ValueError, match="`weight_decay` of the optimizer must be"):
+        compiled(hp, inputs, outputs, optimizer=optimizer, method=bt.Unrolled(2))
+
+
+@pytest.mark.parametrize("hessian", ["kronecker", "diagonal"])
+@pytest.mark.parametrize("name", ["kernel", "bias"])
+def test_half_frozen_layers_have_no_hessian_by_layers(hessian, name):
+    def build(inputs, prior):
+        outputs = dense(inputs, prior, name="last")
+        layer = outputs._keras_history.operation
+        getattr(layer, name).trainable = False
+        return outputs
+
+    refuse(f"of 'last' the {name} is frozen alone", build, bt.LaplaceEvidence(hessian))

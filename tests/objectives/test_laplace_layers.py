@@ -17,6 +17,7 @@ from tests.objectives.evidence import (
     gauss_newton_matrix,
     log_determinant_part,
     penalized,
+    regression_data,
     small_network,
     softmax_curvature,
     space,
@@ -174,3 +175,19 @@ def test_a_fit_raises_the_evidence(hessian):
     history = model.fit(x, y, batch_size=64, epochs=60, verbose=0).history
     evidence = history["log_evidence"]
     assert evidence[-1] > evidence[10]
+
+
+@pytest.mark.parametrize("hessian", ["exact", "ggn", *BY_LAYERS])
+def test_mixed_precision(hessian):
+    values = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(0)
+        hp = space()
+        prior = penalized(bt.NormalPrior(hp["precision"], data_size=20))
+        inputs = keras.Input((3,))
+        x = keras.layers.Dense(4, activation="tanh", dtype=policy, **prior)(inputs)
+        outputs = keras.layers.Dense(1, dtype=policy, **prior)(x)
+        model = compiled(hp, inputs, outputs, bt.LaplaceEvidence(hessian))
+        x, y = regression_data()
+        values[policy] = model.evaluate_objective(x, y)
+    assert abs(values["mixed_bfloat16"] - values["float32"]) < 0.05

@@ -118,3 +118,9 @@ def test_noise_precision_must_be_positive_and_scalar():
     hp = bt.HyperparameterSpace(noise=bt.Positive(initial=np.ones(2)))
     with pytest.raises(ValueError, match="`precision` must be a scalar"):
         bt.GaussianLikelihood(hp["noise"])
+
+
+def test_targets_are_not_broadcast():
+    loss = bt.GaussianLikelihood()
+    with pytest.raises(ValueError, match=r"\(4, 1\) and outputs of shape \(4, 3\)"):
+        loss(np.ones((4, 1)), np.ones((4, 3)))

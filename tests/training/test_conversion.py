@@ -240,6 +240,8 @@ def test_frozen_layers_stay_frozen():
         ({"hiden": {}}, "`tune` has 'hiden', which no layer"),
         ({keras.layers.Conv1D: {}}, "`tune` has 'Conv1D', which no layer"),
         ({"drop": {"stddev": 0.1}}, "unknown arguments: stddev"),
+        (["drop"], r"`tune` must be a dict.*\['drop'\]"),
+        ({"drop": 0.1}, "`tune` must be a dict.*0.1"),
     ],
 )
 def test_bad_tune(tune, match):

@@ -105,3 +105,19 @@ def test_errors():
     two = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
     with pytest.raises(ValueError, match="must have one output"):
         bt.predictive(two, inputs())
+
+
+def test_several_inputs_and_losses_in_a_list():
+    ins = [keras.Input((2,)), keras.Input((1,))]
+    x = keras.layers.Concatenate()(ins)
+    model = keras.Model(ins, bt.VariationalDense(3, prior=PRIOR)(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss=[loss])
+    x = inputs()
+    found = bt.predictive(model, [x[:, :2], x[:, 2:]])
+    np.testing.assert_allclose(found.mean.sum(-1), np.ones(10), rtol=1e-5)
+
+
+def test_a_model_without_a_loss_does_not_say_what_it_predicts():
+    with pytest.raises(ValueError, match="`model` must be compiled"):
+        bt.predictive(make_model(), inputs())
