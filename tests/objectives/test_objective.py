@@ -108,9 +108,16 @@ def test_unknown_objective_is_refused():
         make_model(objective="elbo")
 
 
-def test_best_response_needs_validation_loss():
-    with pytest.raises(ValueError, match=r"DeltaSTN fits a best response.*Training"):
-        make_model(objective=TrainingLoss(), method=None)
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (bt.DeltaSTN(), r"DeltaSTN fits a best response.*Training"),
+        (None, "`method` must be given with TrainingLoss.*DeltaSTN"),
+    ],
+)
+def test_best_response_needs_validation_loss(method, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(objective=TrainingLoss(), method=method)
 
 
 def test_missing_validation_data():
