@@ -4,16 +4,11 @@ import keras
 
 from bilevel_tf.layers.hyper_layer import references
 from bilevel_tf.layers.variational import variational_layers
-from bilevel_tf.objectives.likelihoods import (
-    check_no_weight_decay,
-    check_unweighted,
-    likelihoods,
-)
-from bilevel_tf.objectives.objective import Objective
+from bilevel_tf.objectives.bayesian import BayesianObjective
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class ELBO(Objective):
+class ELBO(BayesianObjective):
     """The negative evidence lower bound per example, on training data.
 
     Q = L = E_q[−log p(y | x, w)] averaged over the examples + KL(q(w) ‖ p(w)) / N, the
@@ -48,9 +43,7 @@ class ELBO(Objective):
 
     def check(self, model):
         """Check that the training loss is the bound."""
-        likelihoods(model, "ELBO")
-        check_no_weight_decay(model, "ELBO")
-        _data_size(model)
+        super().check(model)
         _check_unpenalized(model)
         for variable in model.trainable_variables:
             # It lacks the prior's normaliser, without which a precision goes to zero.
@@ -61,28 +54,19 @@ class ELBO(Objective):
                     "prior of a variational layer, or make it a number."
                 )
 
-    def prepare(self, model, x, y, sample_weight):
-        """The training data as it is, after checks.
-
-        Raises:
-            ValueError: If arrays have another number of examples than the priors were
-                given, or there are sample weights.
-        """
-        check_unweighted(sample_weight, "ELBO")
-        data_size = _data_size(model)
-        shape = getattr(keras.tree.flatten(x)[0], "shape", None)
-        if shape and shape[0] != data_size:
+    def data_size(self, model):
+        """N of the priors, or raise a `ValueError` if they disagree."""
+        sizes = {}
+        for layer in variational_layers(model, "ELBO"):
+            for posterior in layer.posteriors():
+                sizes.setdefault(posterior.prior.data_size, layer.name)
+        if len(sizes) > 1:
+            found = ", ".join(f"{size} in '{name}'" for size, name in sizes.items())
             raise ValueError(
-                f"The priors have data_size={data_size}, and training has "
-                f"{shape[0]} examples. Make them with data_size={shape[0]} (what "
-                "`validation_split` takes away does not count)."
+                "ELBO needs all priors to have one `data_size`, the number of training "
+                f"examples. Received: {found}"
             )
-        return x, y, sample_weight
-
-    def inner_step(self, model, x, y, sample_weight):
-        """As of every objective; weights may also come with a dataset or classes."""
-        check_unweighted(sample_weight, "ELBO")
-        return super().inner_step(model, x, y, sample_weight)
+        return next(iter(sizes))
 
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q, the training loss."""
@@ -105,18 +89,3 @@ def _check_unpenalized(model):
 
 
 _PENALTIES = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
-
-
-def _data_size(model):
-    """N of the priors, or raise a `ValueError` if they disagree."""
-    sizes = {}
-    for layer in variational_layers(model, "ELBO"):
-        for posterior in layer.posteriors():
-            sizes.setdefault(posterior.prior.data_size, layer.name)
-    if len(sizes) > 1:
-        found = ", ".join(f"{size} in '{name}'" for size, name in sizes.items())
-        raise ValueError(
-            "ELBO needs all priors to have one `data_size`, the number of training "
-            f"examples. Received: {found}"
-        )
-    return next(iter(sizes))

@@ -8,13 +8,12 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.arguments import count
 from bilevel_tf.layers.weight_priors import in_force
 from bilevel_tf.objectives import laplace_checks, laplace_dense, laplace_layers
+from bilevel_tf.objectives.bayesian import BayesianObjective
 from bilevel_tf.objectives.data_term import DataTerm
 from bilevel_tf.objectives.likelihoods import (
     GaussianLikelihood,
-    check_unweighted,
     likelihoods,
 )
-from bilevel_tf.objectives.objective import Objective
 
 _LOG_DETERMINANTS = {
     "exact": laplace_dense.exact,
@@ -25,7 +24,7 @@ _LOG_DETERMINANTS = {
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class LaplaceEvidence(Objective):
+class LaplaceEvidence(BayesianObjective):
     """−log p(D|h) / N on the training data: needs no validation data.
 
     With ŵ the trained weights, n of them,
@@ -101,8 +100,7 @@ class LaplaceEvidence(Objective):
     def check(self, model):
         """Check that the model has an evidence."""
         laplace_checks.check_one_output(model)
-        _likelihood(model)
-        laplace_checks.normal_priors(model)
+        super().check(model)
         laplace_checks.check_penalties_are_priors(model)
         moved, counts = laplace_checks.trace(model)
         laplace_checks.check_deterministic(model, moved)
@@ -114,22 +112,9 @@ class LaplaceEvidence(Objective):
             laplace_checks.check_factor_precisions(model)
             laplace_checks.check_factor_sizes(model, self.max_weights)
 
-    def prepare(self, model, x, y, sample_weight):
-        """The data as they are, if they are those of the priors."""
-        check_unweighted(sample_weight, "LaplaceEvidence")
-        first, data_size = keras.tree.flatten(x)[0], _data_size(model)
-        examples = len(first) if hasattr(first, "shape") else data_size
-        if examples != data_size:
-            raise ValueError(
-                "`data_size` of the priors must be the number of training examples. "
-                f"Received: data_size={data_size} and {examples} examples"
-            )
-        return x, y, sample_weight
-
-    def inner_step(self, model, x, y, sample_weight):
-        """As of every objective; weights may also come with a dataset or classes."""
-        check_unweighted(sample_weight, "LaplaceEvidence")
-        return super().inner_step(model, x, y, sample_weight)
+    def data_size(self, model):
+        """N of the priors."""
+        return laplace_checks.normal_priors(model)[0].data_size
 
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q = −log p(D|h) / N."""
@@ -149,7 +134,7 @@ class LaplaceEvidence(Objective):
         if precisions is None:
             precisions = self.precisions(network, weights, hyperparameters)
         model = network.model
-        likelihood, data_size = _likelihood(model), _data_size(model)
+        likelihood, data_size = _likelihood(model), self.data_size(model)
         term = DataTerm(network, likelihood, hyperparameters, batch, data_size)
         log_determinant = _LOG_DETERMINANTS[self.hessian](term, weights, precisions)
         with network.at(weights, hyperparameters):
@@ -166,7 +151,7 @@ class LaplaceEvidence(Objective):
         size = sum(w.shape.num_elements() for w in weights)
         log_volume = size * math.log(2 * math.pi) - parts["log_determinant"]
         evidence = parts["log_likelihood"] + parts["log_prior"] + 0.5 * log_volume
-        return -evidence / _data_size(model)
+        return -evidence / self.data_size(model)
 
     def precisions(self, network, weights, hyperparameters):
         """A, a list of tensors shaped as the weights."""
@@ -186,12 +171,12 @@ class LaplaceEvidence(Objective):
             with network.at(weights, hyperparameters):
                 noise = in_force(likelihood.precision, weights[0].dtype)
             outputs = model.outputs[0].shape[-1]
-            logs.append(_data_size(model) * outputs * tf.math.log(noise))
+            logs.append(self.data_size(model) * outputs * tf.math.log(noise))
         return tf.add_n(logs)
 
     def logs(self, model, outer_loss):
         """The evidence itself, log p(D|h)."""
-        return {"log_evidence": -_data_size(model) * outer_loss}
+        return {"log_evidence": -self.data_size(model) * outer_loss}
 
     def get_config(self):
         """Arguments to make this objective again."""
@@ -201,7 +186,3 @@ class LaplaceEvidence(Objective):
 def _likelihood(model):
     [loss] = likelihoods(model, "LaplaceEvidence")
     return loss
-
-
-def _data_size(model):
-    return laplace_checks.normal_priors(model)[0].data_size

@@ -8,7 +8,6 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.layers.weight_priors import NormalPrior
 from bilevel_tf.objectives.layer_capture import calls_recorded, capturable_layers
-from bilevel_tf.objectives.likelihoods import check_no_weight_decay
 
 
 def normal_priors(model):
@@ -72,7 +71,6 @@ def check_penalties_are_priors(model):
                 "neither likelihood nor prior, so that LaplaceEvidence has no use for "
                 "it. Leave it out."
             )
-    check_no_weight_decay(model, "LaplaceEvidence")
 
 
 def check_deterministic(model, moved):
