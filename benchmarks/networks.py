@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import draws
+from bilevel_tf import _random
 
 RATE = 0.05
 
@@ -50,7 +50,7 @@ class NamedDropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         if not training:
             return inputs
-        draw = draws.uniform(tf.shape(inputs), inputs.dtype, self.seed_generator)
+        draw = _random.uniform(tf.shape(inputs), inputs.dtype, self.seed_generator)
         return inputs * tf.cast(draw >= self.rate, inputs.dtype) / (1.0 - self.rate)
 
 

@@ -32,7 +32,7 @@ METHODS = {
     "DeltaSTN()": bt.DeltaSTN,
     "DeltaSTN(shared_pass=True)": functools.partial(bt.DeltaSTN, shared_pass=True),
     "DeltaSTN(response_share=0.5)": functools.partial(bt.DeltaSTN, response_share=0.5),
-    "CenteredSTN()": bt.CenteredSTN,
+    "CenteredSTN()": bt.methods.CenteredSTN,
     "STN()": bt.STN,
 }
 PLAIN = "plain Keras"

@@ -79,7 +79,7 @@ def variational(estimator):
     arguments["estimator"] = estimator
     dense, conv = (
         functools.partial(layer, **arguments)
-        for layer in (bt.VariationalDense, bt.VariationalConv2D)
+        for layer in (bt.VariationalDense, bt.layers.VariationalConv2D)
     )
     return networks.Layers(dense, conv, None)
 

@@ -41,7 +41,7 @@ LOW, HIGH, START = -4.0, 8.0, 2.0
 LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits}
 
 
-class PolynomialHOAG(bt.HOAG):
+class PolynomialHOAG(bt.methods.HOAG):
     """HOAG with ε_k = tolerance / (k + 1)ᵖ."""
 
     def __init__(self, power, **kwargs):
@@ -56,11 +56,11 @@ class PolynomialHOAG(bt.HOAG):
 
 LEAST = 1e-10
 METHODS = {
-    "HOAG, 0.1 · 0.9ᵏ": bt.HOAG(0.1, 0.9, LEAST),
+    "HOAG, 0.1 · 0.9ᵏ": bt.methods.HOAG(0.1, 0.9, LEAST),
     "HOAG, 0.1 / k²": PolynomialHOAG(2, tolerance=0.1, least_tolerance=LEAST),
     "HOAG, 0.1 / k³": PolynomialHOAG(3, tolerance=0.1, least_tolerance=LEAST),
-    "HOAG, 0.001 · 0.9ᵏ": bt.HOAG(1e-3, 0.9, LEAST),
-    "HOAG, exact": bt.HOAG(1e-8, 1.0, LEAST),
+    "HOAG, 0.001 · 0.9ᵏ": bt.methods.HOAG(1e-3, 0.9, LEAST),
+    "HOAG, exact": bt.methods.HOAG(1e-8, 1.0, LEAST),
 }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
 METHODS = {
     "Δ-STN": lambda: bt.DeltaSTN(entropy_weight=0.0),
@@ -26,7 +26,7 @@ METHODS = {
         entropy_weight=0.0, response_initializer="random"
     ),
     "Δ-STN, shared pass": lambda: bt.DeltaSTN(entropy_weight=0.0, shared_pass=True),
-    "centered STN": lambda: bt.CenteredSTN(entropy_weight=0.0),
+    "centered STN": lambda: bt.methods.CenteredSTN(entropy_weight=0.0),
     "STN": lambda: bt.STN(entropy_weight=0.0),
 }
 GRID = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7)
@@ -84,7 +84,7 @@ def hypergradient(model, held_out):
         delta += space.unconstrained
     with tf.GradientTape() as tape:
         tape.watch(delta)
-        with perturbation.scope(delta=delta, penalties=False):
+        with begin_pass(delta=delta, penalties=False):
             predictions = model(held_out[0], training=False)
             loss = model.compute_loss(held_out[0], held_out[1], predictions)
     return float(tf.reduce_sum(tape.gradient(loss, delta)))

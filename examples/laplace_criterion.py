@@ -63,9 +63,9 @@ def make_model(count, columns):
     )
     model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
     model.compile(
-        loss=bt.GaussianLikelihood(hp["noise"]),
-        method=bt.ExactImplicit(),
-        objective=bt.LaplaceEvidence(),
+        loss=bt.losses.GaussianLikelihood(hp["noise"]),
+        method=bt.methods.ExactImplicit(),
+        objective=bt.objectives.LaplaceEvidence(),
     )
     return model
 

@@ -36,7 +36,11 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 
-METHODS = {"STN": bt.STN, "CenteredSTN": bt.CenteredSTN, "DeltaSTN": bt.DeltaSTN}
+METHODS = {
+    "STN": bt.STN,
+    "CenteredSTN": bt.methods.CenteredSTN,
+    "DeltaSTN": bt.DeltaSTN,
+}
 SCALES = {
     "l2": bt.Positive(initial=0.1, learn_perturbation_scale=False),
     "dropout": bt.Uniform(0.0, 0.95, initial=0.1, learn_perturbation_scale=False),

@@ -56,27 +56,27 @@ IMPLICIT, ONE_STEP, TRAJECTORY = "implicit", "one step", "trajectory"
 # By family, the exact one first; T is the number of steps.
 METHODS = {
     IMPLICIT: {
-        "ExactImplicit": lambda T: bt.ExactImplicit(),
+        "ExactImplicit": lambda T: bt.methods.ExactImplicit(),
         "CG, 20": lambda T: bt.ConjugateGradient(20),
         "CG, 100": lambda T: bt.ConjugateGradient(100),
-        "HOAG, ε = 0.1": lambda T: bt.HOAG(0.1),
+        "HOAG, ε = 0.1": lambda T: bt.methods.HOAG(0.1),
         "Neumann, 20": lambda T: bt.Neumann(20),
-        "T1T2": lambda T: bt.T1T2(),
-        "GaussNewton, 20": lambda T: bt.GaussNewton(20),
-        "EmpiricalFisher, 20": lambda T: bt.EmpiricalFisher(20),
+        "T1T2": lambda T: bt.methods.T1T2(),
+        "GaussNewton, 20": lambda T: bt.methods.GaussNewton(20),
+        "EmpiricalFisher, 20": lambda T: bt.methods.EmpiricalFisher(20),
     },
     ONE_STEP: {
-        "Greedy": lambda T: bt.Greedy(),
-        "DARTS, exact": lambda T: bt.DARTS(RATE),
-        "DARTS, difference": lambda T: bt.DARTS(RATE, "finite_difference"),
+        "Greedy": lambda T: bt.methods.Greedy(),
+        "DARTS, exact": lambda T: bt.methods.DARTS(RATE),
+        "DARTS, difference": lambda T: bt.methods.DARTS(RATE, "finite_difference"),
     },
     TRAJECTORY: {
         "Unrolled": lambda T: bt.Unrolled(T),
         "Unrolled, truncated": lambda T: bt.Unrolled(T, truncation=max(T // 5, 1)),
         "Unrolled, checkpoints": lambda T: bt.Unrolled(T, checkpointed=True),
-        "ForwardMode": lambda T: bt.ForwardMode(T),
-        "RMAD": lambda T: bt.RMAD(T),
-        "DrMAD": lambda T: bt.DrMAD(T),
+        "ForwardMode": lambda T: bt.methods.ForwardMode(T),
+        "RMAD": lambda T: bt.methods.RMAD(T),
+        "DrMAD": lambda T: bt.methods.DrMAD(T),
     },
 }
 
@@ -98,7 +98,7 @@ class Contender:
         self._clock = clock
         method = METHODS[family][name](steps)
         inner = network.inner_loss
-        if isinstance(method, bt.EmpiricalFisher):
+        if isinstance(method, bt.methods.EmpiricalFisher):
             inner = network.example_losses
         optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
 

@@ -37,7 +37,7 @@ def methods(warmup_epochs):
         "delta_stn_random": bt.DeltaSTN(response_initializer="random", **common),
         "delta_stn_shared": bt.DeltaSTN(shared_pass=True, **common),
         "delta_stn_half": bt.DeltaSTN(response_share=0.5, **common),
-        "centered_stn": bt.CenteredSTN(**common),
+        "centered_stn": bt.methods.CenteredSTN(**common),
         "stn": bt.STN(**common),
     }
 

@@ -36,18 +36,18 @@ LAYERS = ("hidden", "output")
 def objectives():
     """What hyperparameters are judged by, by name."""
     return {
-        "validation loss": bt.ValidationLoss,
+        "validation loss": bt.objectives.ValidationLoss,
         "ELBO": bt.ELBO,
-        "Laplace": lambda: bt.LaplaceEvidence(hessian="diagonal"),
+        "Laplace": lambda: bt.objectives.LaplaceEvidence(hessian="diagonal"),
     }
 
 
 def methods():
     """How they are found, by name; `None` is random search."""
     return {
-        "greedy": lambda: bt.Greedy(warmup_epochs=1),
-        "HOAG": lambda: bt.HOAG(iterations=10, damping=0.1, warmup_epochs=1),
-        "DrMAD": lambda: bt.DrMAD(5, warmup_epochs=1),
+        "greedy": lambda: bt.methods.Greedy(warmup_epochs=1),
+        "HOAG": lambda: bt.methods.HOAG(iterations=10, damping=0.1, warmup_epochs=1),
+        "DrMAD": lambda: bt.methods.DrMAD(5, warmup_epochs=1),
         "random search": None,
     }
 
@@ -83,7 +83,7 @@ def make_model(objective, method, args, precisions, data_size, inputs):
     outputs = dense(objective, 10, output, None)(x)
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     # A warm-up that never ends keeps the precisions as they are.
-    method = method() if method else bt.T1T2(warmup_epochs=10**9)
+    method = method() if method else bt.methods.T1T2(warmup_epochs=10**9)
     model.compile(
         optimizer(method, args),
         hyper_optimizer=keras.optimizers.RMSprop(args.hyper_learning_rate),
@@ -97,7 +97,7 @@ def make_model(objective, method, args, precisions, data_size, inputs):
 
 def optimizer(method, args):
     """Adam, or the momentum that DrMAD reverses."""
-    if isinstance(method, bt.DrMAD):
+    if isinstance(method, bt.methods.DrMAD):
         return keras.optimizers.SGD(args.momentum_learning_rate, momentum=0.9)
     return keras.optimizers.Adam(args.learning_rate)
 

@@ -37,10 +37,10 @@ def methods():
     return {
         "no penalty": (None, False),
         "one factor, Neumann": (bt.Neumann(5, **outer), False),
-        "per weight, T1-T2": (bt.T1T2(**outer), True),
+        "per weight, T1-T2": (bt.methods.T1T2(**outer), True),
         "per weight, Neumann": (bt.Neumann(5, **outer), True),
-        "per weight, DrMAD": (bt.DrMAD(5, **outer), True),
-        "adaptive": (bt.T1T2(**outer), True),
+        "per weight, DrMAD": (bt.methods.DrMAD(5, **outer), True),
+        "adaptive": (bt.methods.T1T2(**outer), True),
     }
 
 
@@ -115,7 +115,7 @@ def optimizer(name):
     sgd = keras.optimizers.SGD(0.05, momentum=0.9)
     if name != "adaptive":
         return sgd
-    return bt.HypergradientDescent(
+    return bt.optimizers.HypergradientDescent(
         sgd, 0.02, granularity="parameter", rule="multiplicative"
     )
 

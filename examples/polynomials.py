@@ -83,7 +83,7 @@ def compiled(criterion):
 
 def by_fixed_point(features, targets):
     """The evidence, by MacKay's updates."""
-    tuned, _ = bt.BayesianLinearRegression(features, targets).fit_evidence()
+    tuned, _ = bt.objectives.BayesianLinearRegression(features, targets).fit_evidence()
     return Judgement(
         tuned.log_evidence(), tuned.weight_precision, tuned.noise_precision
     )
@@ -116,12 +116,12 @@ def by_gradient(score):
 
 def evidence(*arguments):
     """log p(y)."""
-    return bt.BayesianLinearRegression(*arguments).log_evidence()
+    return bt.objectives.BayesianLinearRegression(*arguments).log_evidence()
 
 
 def leave_one_out(*arguments):
     """Σ_i log p(y_i | all other y)."""
-    regression = bt.BayesianLinearRegression(*arguments)
+    regression = bt.objectives.BayesianLinearRegression(*arguments)
     return tf.reduce_sum(regression.leave_one_out_log_predictive())
 
 
@@ -131,7 +131,7 @@ def folds(features, targets, *precisions):
 
     def held_out(i):
         x, y = features[fold != i], targets[fold != i]
-        regression = bt.BayesianLinearRegression(x, y, *precisions)
+        regression = bt.objectives.BayesianLinearRegression(x, y, *precisions)
         predicted = regression.predict(features[fold == i])
         return tf.reduce_sum(predicted.log_prob(targets[fold == i]))
 
@@ -145,7 +145,7 @@ def lower_bound(*arguments):
     P is the posterior's precision and μ its mean; the bound is below the evidence by
     KL(q ‖ posterior).
     """
-    regression = bt.BayesianLinearRegression(*arguments)
+    regression = bt.objectives.BayesianLinearRegression(*arguments)
     precision = regression.posterior_precision()
     independent = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(precision)))
     gap = 0.5 * (independent - tf.linalg.logdet(precision))
@@ -175,7 +175,9 @@ def sample(args, seed):
 
 def predict(x, y, judged, degree):
     """The predictive distribution on `GRID`."""
-    regression = bt.BayesianLinearRegression(design(x, degree), y, *judged[1:])
+    regression = bt.objectives.BayesianLinearRegression(
+        design(x, degree), y, *judged[1:]
+    )
     return regression.predict(design(GRID, degree))
 
 

@@ -72,8 +72,8 @@ def train(name, data, args):
     model = make_model(x.shape[1], len(x), args)
     rate = 0.0 if name == "untuned" else args.hyper_learning_rate
     warmup = max(1, args.epochs // 10)
-    graves = bt.GravesUpdate(warmup_epochs=warmup)
-    direct = bt.DARTS(second_order=None, warmup_epochs=warmup)
+    graves = bt.methods.GravesUpdate(warmup_epochs=warmup)
+    direct = bt.methods.DARTS(second_order=None, warmup_epochs=warmup)
     model.compile(
         keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
@@ -144,14 +144,14 @@ def main(argv=None):
     models = {name: train(name, data, args) for name in args.runs}
     shares = [1.0 - kept for kept in KEPT]
     curves = {
-        name: bt.pruning_curve(model, *test, shares=shares, batch_size=500)
+        name: bt.posterior.pruning_curve(model, *test, shares=shares, batch_size=500)
         for name, model in models.items()
     }
     report(models, curves)
     draw(curves, args.output / "pruning.png")
 
     name, model = list(models.items())[-1]
-    bt.prune(model, sparsity=0.9)
+    bt.posterior.prune(model, sparsity=0.9)
     plain = model.to_keras()
     logits = plain.predict(test[0], verbose=0)
     accuracy = np.mean(np.argmax(logits, -1) == test[1])

@@ -30,7 +30,7 @@ class TanhNetwork:
         seed: Of the split and of the first weights.
 
     Attributes:
-        inner_loss: L, a `bilevel_tf.ComposedLoss`.
+        inner_loss: L, a `bilevel_tf.methods.ComposedLoss`.
         weights: W at the start, a list.
         hyperparameters: λ at the start, a list.
     """
@@ -48,7 +48,7 @@ class TanhNetwork:
         rng = np.random.default_rng(seed)
         self.weights = [tf.constant(rng.normal(0, s[0] ** -0.5, s)) for s in shapes]
         self.hyperparameters = [tf.fill([s[0]], np.float64(initial)) for s in shapes]
-        self.inner_loss = bt.ComposedLoss(
+        self.inner_loss = bt.methods.ComposedLoss(
             lambda w, h: logits(w, self._train[0]),
             lambda outputs, h: tf.reduce_mean(cross_entropy(outputs, self._train[1])),
             penalty,

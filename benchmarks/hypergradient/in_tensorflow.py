@@ -26,7 +26,7 @@ def calls(work, jit):
     train, valid = [tuple(map(tf.constant, b)) for b in (work.train, work.valid)]
     methods = {
         "cg": bt.ConjugateGradient(work.iterations, tolerance=0.0),
-        "neumann": bt.Neumann(work.terms, rate=work.rate),
+        "neumann": bt.Neumann(work.terms, learning_rate=work.rate),
     }
 
     @tf.function(jit_compile=jit)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.pass_in_force import current_pass
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -64,9 +64,9 @@ class Hyperparameter:
             A tensor of shape `scale.shape`; during a perturbed pass
             `[batch, *scale.shape]`, one value per example.
         """
-        scope = perturbation.current_scope()
-        if scope is not None and scope.values is not None:
-            return scope.values[self.name]
+        values = current_pass().values
+        if values is not None:
+            return values[self.name]
         if self.space is None:
             return tf.constant(self.initial, keras.config.floatx())
         return self.space.current()[self.name]
@@ -74,8 +74,7 @@ class Hyperparameter:
     @property
     def is_perturbed(self):
         """Whether `value` now has one value per example."""
-        scope = perturbation.current_scope()
-        return scope is not None and scope.values is not None
+        return current_pass().values is not None
 
     def get_config(self):
         """Name and scale; the space is bound when a model is assembled."""

@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bilevel_tf.hyperparameters import draws
+from bilevel_tf import _random
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.hyperparameters.scales import Integer, Scale
+from bilevel_tf.scales.integer import Integer
+from bilevel_tf.scales.scale import Scale
 
 tfd = tfp.distributions
 
@@ -179,7 +180,7 @@ class HyperparameterSpace(keras.layers.Layer):
 
     def sample(self, batch_size):
         """Draw ε ~ N(0, σ²), `[batch_size, h]`, differentiable in σ."""
-        noise = draws.normal((batch_size, self.size), self.dtype, self.seed_generator)
+        noise = _random.normal((batch_size, self.size), self.dtype, self.seed_generator)
         return noise * self.perturbation_scale()
 
     def complexity(self):

@@ -2,8 +2,8 @@
 
 import keras
 
-from bilevel_tf.layers.hyper_layer import references
-from bilevel_tf.layers.variational import variational_layers
+from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.layers.variational.variational_layer import variational_layers
 from bilevel_tf.objectives.bayesian import BayesianObjective
 
 
@@ -32,14 +32,14 @@ class ELBO(BayesianObjective):
     ...     "adam",
     ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ...     objective=bt.ELBO(),
-    ...     method=bt.DARTS(second_order=None),
+    ...     method=bt.methods.DARTS(second_order=None),
     ... )
 
     Reference:
         Graves, "Practical variational inference for neural networks", 2011.
     """
 
-    suggested_method = "bilevel_tf.DARTS(second_order=None)"
+    suggested_method = "bilevel_tf.methods.DARTS(second_order=None)"
 
     def check(self, model):
         """Check that the training loss is the bound."""

@@ -3,11 +3,15 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.layers.hyper_layer import references
+from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.network.model_problem import model_problem
+from bilevel_tf.network.responding_network import RespondingNetwork
+from bilevel_tf.network.stateless_model import StatelessModel
 from bilevel_tf.objectives.validation_loss import ValidationLoss
+from bilevel_tf.optimizers.following import beside, following
+from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import (
     checks,
     conversion,
@@ -17,10 +21,6 @@ from bilevel_tf.training import (
     state,
 )
 from bilevel_tf.training.callbacks import FitCallback
-from bilevel_tf.training.optimizers import beside, following
-from bilevel_tf.training.problem import model_problem
-from bilevel_tf.training.responding_network import RespondingNetwork
-from bilevel_tf.training.stateless import StatelessModel
 from bilevel_tf.training.stored_model import StoredModel
 
 
@@ -282,7 +282,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
     def test_step(self, data):
         """One evaluation step, of the loss without weight penalties."""
         delta = self.method.prediction_delta(self.hyperparameters)
-        with perturbation.scope(delta=delta, penalties=False):
+        with begin_pass(delta=delta, penalties=False):
             return super().test_step(data)
 
     def make_train_function(self, force=False):

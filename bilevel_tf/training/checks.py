@@ -3,16 +3,16 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf.autodiff.tuned_optimizer import TunedOptimizer
-from bilevel_tf.hypergradients.best_response import BestResponse
-from bilevel_tf.hypergradients.delta_stn import DeltaSTN
-from bilevel_tf.hypergradients.method import Method
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.hyperparameters.scales import Integer
-from bilevel_tf.layers.hyper_layer import HyperLayer, references
-from bilevel_tf.layers.noise import HyperDropout
-from bilevel_tf.layers.variational import VariationalLayer
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer, references
+from bilevel_tf.layers.noise.dropout import HyperDropout
+from bilevel_tf.layers.variational.variational_layer import VariationalLayer
+from bilevel_tf.methods.best_response.best_response import BestResponse
+from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
+from bilevel_tf.methods.method import Method
 from bilevel_tf.objectives.objective import Objective
+from bilevel_tf.optimizers.tuned import TunedOptimizer
+from bilevel_tf.scales.integer import Integer
 from bilevel_tf.training import rounds
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
@@ -32,7 +32,7 @@ def check_objective(objective):
         return objective
     raise TypeError(
         "`objective` must be one objective object such as "
-        f"bilevel_tf.ValidationLoss(). Received: objective={objective!r}"
+        f"bilevel_tf.objectives.ValidationLoss(). Received: objective={objective!r}"
     )
 
 
@@ -93,7 +93,7 @@ def check_penalties_respond(model):
                 f"'{layer.name}', whose weights cannot respond to it. Use a method "
                 "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
                 "or objective=bilevel_tf.ELBO() with "
-                "bilevel_tf.DARTS(second_order=None)."
+                "bilevel_tf.methods.DARTS(second_order=None)."
             )
         for key, regularizer in vars(layer).items():
             if key.endswith("regularizer") and references(regularizer):

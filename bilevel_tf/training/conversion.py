@@ -5,15 +5,17 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.conv2d import HyperConv2D
-from bilevel_tf.layers.dense import HyperDense
-from bilevel_tf.layers.hyper_layer import HyperLayer
-from bilevel_tf.layers.noise import HyperDropout, HyperGaussianNoise
-from bilevel_tf.layers.regularizers import L1, L1L2, L2
-from bilevel_tf.layers.variational import VariationalLayer
-from bilevel_tf.layers.variational_conv2d import VariationalConv2D
-from bilevel_tf.layers.variational_dense import VariationalDense
-from bilevel_tf.layers.weight_priors import NormalPrior, WeightPrior
+from bilevel_tf.layers.hyper.conv2d import HyperConv2D
+from bilevel_tf.layers.hyper.dense import HyperDense
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
+from bilevel_tf.layers.noise.dropout import HyperDropout
+from bilevel_tf.layers.noise.gaussian_noise import HyperGaussianNoise
+from bilevel_tf.layers.variational.conv2d import VariationalConv2D
+from bilevel_tf.layers.variational.dense import VariationalDense
+from bilevel_tf.layers.variational.variational_layer import VariationalLayer
+from bilevel_tf.regularizers.normal_prior import NormalPrior
+from bilevel_tf.regularizers.norms import L1, L1L2, L2
+from bilevel_tf.regularizers.weight_prior import WeightPrior
 
 _COUNTERPARTS = {
     keras.layers.Dense: HyperDense,

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.hypergradients.best_response import BestResponse
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.methods.best_response.best_response import BestResponse
 
 
 def numbered(reference, data, model):
@@ -48,13 +48,14 @@ def numbered(reference, data, model):
     if model.objective.judged_on != "validation":
         raise ValueError(
             f"{type(model.objective).__name__} judges by the training data, whose "
-            f"weights '{name}' cannot be tuned by it. Use bilevel_tf.ValidationLoss()."
+            f"weights '{name}' cannot be tuned by it. Use "
+            "bilevel_tf.objectives.ValidationLoss()."
         )
     if isinstance(model.method, BestResponse):
         raise ValueError(
             f"{type(model.method).__name__} would fit a response to {count} example "
             "weights. Compile the model with a method that differentiates training, "
-            "such as bilevel_tf.T1T2()."
+            "such as bilevel_tf.methods.T1T2()."
         )
     return x, y, np.arange(count, dtype="int32")
 

@@ -88,7 +88,7 @@ def test_linear_network_in_small(tmp_path):
 
 def test_second_output_is_the_jacobian():
     """At each example's own response weights, scaled by its own factor."""
-    from bilevel_tf.hyperparameters import perturbation
+    from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
     model = network.build(features=3, units=4)
     args = type("Args", (), {"epochs": 1, "steps_per_epoch": 10, "learning_rate": 0.1})
@@ -102,7 +102,7 @@ def test_second_output_is_the_jacobian():
     values = space.constrain(delta + space.unconstrained)
     with (
         tf.GradientTape() as tape,
-        perturbation.scope(delta=delta, values=values),
+        begin_pass(delta=delta, values=values),
     ):
         tape.watch(x)
         prediction, scaled = model(x, training=True)

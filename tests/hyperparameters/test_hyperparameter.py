@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
 
 def make():
@@ -45,11 +45,11 @@ def test_value_is_differentiable():
 def test_value_in_a_perturbed_pass():
     rate = make()["rate"]
     values = {"rate": tf.constant([0.1, 0.2, 0.3])}
-    with perturbation.scope(values=values):
+    with begin_pass(values=values):
         assert rate.is_perturbed
         np.testing.assert_array_equal(rate.value(), values["rate"])
     assert not rate.is_perturbed
-    with perturbation.scope(delta=tf.zeros([3, 3])):
+    with begin_pass(delta=tf.zeros([3, 3])):
         assert not rate.is_perturbed
         np.testing.assert_allclose(rate.value(), 0.25, rtol=1e-6)
 

@@ -250,13 +250,15 @@ def kl(mean, sigma, center, scale):
 
 
 def test_prior_gives_the_kl_divergence(float64):
-    prior = bt.GaussianPrior(1e-3, scale=3.0)
+    prior = bt.scales.GaussianHyperprior(1e-3, scale=3.0)
     space = bt.HyperparameterSpace(
         flat=bt.Uniform(0.0, 1.0, initial=0.5, perturbation_scale=0.7),
         decay=bt.LogUniform(
             1e-4, 1.0, initial=1e-2, perturbation_scale=0.5, prior=prior
         ),
-        vector=bt.Positive([0.1, 2.0], prior=bt.GaussianPrior(0.5, scale=0.25)),
+        vector=bt.Positive(
+            [0.1, 2.0], prior=bt.scales.GaussianHyperprior(0.5, scale=0.25)
+        ),
     )
     # On [1e-4, 1], 1e-3 is at a quarter of the logarithms, 1e-2 at a half.
     center, mean = np.log(0.25 / 0.75), 0.0
@@ -271,7 +273,9 @@ def test_prior_gives_the_kl_divergence(float64):
 def test_gradient_of_the_kl_divergence(float64):
     space = bt.HyperparameterSpace(
         x=bt.Unconstrained(
-            1.5, perturbation_scale=0.5, prior=bt.GaussianPrior(-1.0, scale=2.0)
+            1.5,
+            perturbation_scale=0.5,
+            prior=bt.scales.GaussianHyperprior(-1.0, scale=2.0),
         )
     )
     tuned = [space.unconstrained.value, space.raw_perturbation_scale.value]
@@ -287,7 +291,9 @@ def test_gradient_of_the_kl_divergence(float64):
 def test_complexity_is_least_at_the_prior(float64):
     space = bt.HyperparameterSpace(
         x=bt.Unconstrained(
-            -1.0, perturbation_scale=2.0, prior=bt.GaussianPrior(-1.0, scale=2.0)
+            -1.0,
+            perturbation_scale=2.0,
+            prior=bt.scales.GaussianHyperprior(-1.0, scale=2.0),
         )
     )
     np.testing.assert_allclose(space.complexity(), 0.0, atol=1e-14)
@@ -313,7 +319,7 @@ def test_keras_serialization():
 
 
 def test_serialization_with_priors_and_odd_names():
-    prior = bt.GaussianPrior(0.2, scale=0.5)
+    prior = bt.scales.GaussianHyperprior(0.2, scale=0.5)
     space = bt.HyperparameterSpace(
         {"seed": bt.Positive([0.1, 0.3], prior=prior), "l 2": bt.Unconstrained(0.0)}
     )

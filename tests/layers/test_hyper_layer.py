@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.layers.response import StructuredResponse
+from bilevel_tf.layers.response.structured import StructuredResponse
 
 
 def make_space():
@@ -117,7 +117,7 @@ def test_hyperparameters_are_those_of_all_regularizers(name):
     make, _ = LAYERS[name]
     space = make_space()
     layer = make(
-        kernel_regularizer=bt.L1L2(space["a"], 0.1),
+        kernel_regularizer=bt.regularizers.L1L2(space["a"], 0.1),
         bias_regularizer=bt.L2(space["b"]),
         activity_regularizer=bt.L1(space["c"]),
     )

@@ -16,7 +16,7 @@ from keras.src import layers as keras_layers
 from keras.src import testing
 
 import bilevel_tf as bt
-from bilevel_tf.layers.variational import VariationalLayer
+from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 
 LAYERS = {
     "dense": (bt.HyperDense, {"units": 4, "activation": "relu"}, (2, 3), (2, 4)),
@@ -71,7 +71,7 @@ LAYERS = {
             "strides": (2, 1),
             "groups": 2,
             "use_bias": False,
-            "kernel_regularizer": bt.L1L2(0.1, 0.2),
+            "kernel_regularizer": bt.regularizers.L1L2(0.1, 0.2),
         },
         (3, 5, 5, 4),
         (3, 2, 3, 6),
@@ -87,14 +87,14 @@ LAYERS = {
         {
             "units": 4,
             "use_bias": False,
-            "prior": bt.ScaleMixturePrior(data_size=5),
+            "prior": bt.regularizers.ScaleMixturePrior(data_size=5),
             "estimator": "flipout",
         },
         (2, 3, 5),
         (2, 3, 4),
     ),
     "variational_conv": (
-        bt.VariationalConv2D,
+        bt.layers.VariationalConv2D,
         {
             "filters": 6,
             "kernel_size": (2, 3),
@@ -108,7 +108,7 @@ LAYERS = {
         (3, 2, 3, 6),
     ),
     "variational_conv_local": (
-        bt.VariationalConv2D,
+        bt.layers.VariationalConv2D,
         {
             "filters": 4,
             "kernel_size": 2,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import perturbation
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
 COUNT = 40_000
 
@@ -62,7 +62,7 @@ def test_stddev_follows_the_hyperparameter():
 def test_rate_of_every_example():
     layer = layers(make())["dropout"]
     rates = np.array([0.0, 0.1, 0.5, 0.9], "float32")
-    with perturbation.scope(values={"rate": tf.constant(rates)}):
+    with begin_pass(values={"rate": tf.constant(rates)}):
         outputs = layer(np.ones((4, COUNT), "float32"), training=True).numpy()
     np.testing.assert_array_equal(outputs[0], np.ones(COUNT))
     for example, rate in zip(outputs[1:], rates[1:], strict=True):
@@ -72,7 +72,7 @@ def test_rate_of_every_example():
 def test_stddev_of_every_example():
     layer = layers(make())["gaussian_noise"]
     stddevs = np.array([1e-3, 0.1, 1.0, 5.0], "float32")
-    with perturbation.scope(values={"stddev": tf.constant(stddevs)}):
+    with begin_pass(values={"stddev": tf.constant(stddevs)}):
         noise = layer(np.zeros((4, COUNT), "float32"), training=True).numpy()
     for example, stddev in zip(noise, stddevs, strict=True):
         assert abs(example.mean()) < 6 * stddev / np.sqrt(COUNT)
@@ -89,14 +89,14 @@ def test_noise_is_added_to_the_inputs():
 
 def test_rate_one_drops_everything():
     layer = layers(make())["dropout"]
-    with perturbation.scope(values={"rate": tf.constant([1.0, 1.0])}):
+    with begin_pass(values={"rate": tf.constant([1.0, 1.0])}):
         outputs = layer(np.ones((2, 100), "float32"), training=True)
     np.testing.assert_array_equal(outputs, np.zeros((2, 100)))
 
 
 def test_scope_without_values_has_the_current_rate():
     layer = layers(make())["dropout"]
-    with perturbation.scope(delta=tf.zeros([4, 5])):
+    with begin_pass(delta=tf.zeros([4, 5])):
         outputs = layer(np.ones((4, COUNT // 4), "float32"), training=True)
     check_dropout(outputs.numpy(), 0.25, COUNT)
 
@@ -107,7 +107,7 @@ def test_strength_of_every_example_at_any_rank(name, shape):
     layer = layers(make())[name]
     values = {"rate": tf.constant([0.0, 0.9]), "stddev": tf.constant([0.0, 0.9])}
     x = np.random.normal(size=shape).astype("float32")
-    with perturbation.scope(values=values):
+    with begin_pass(values=values):
         outputs = layer(x, training=True).numpy()
     assert outputs.shape == shape
     np.testing.assert_array_equal(outputs[0], x[0])
@@ -121,7 +121,7 @@ def test_inference_is_identity(name, perturbed, arguments):
     layer = layers(make())[name]
     x = np.random.normal(size=(2, 50)).astype("float32")
     values = {"rate": tf.constant([0.5, 0.9]), "stddev": tf.constant([0.5, 0.9])}
-    with perturbation.scope(values=values if perturbed else None):
+    with begin_pass(values=values if perturbed else None):
         np.testing.assert_array_equal(layer(x, **arguments), x)
 
 
@@ -139,7 +139,7 @@ def test_draws_differ_and_follow_the_seed(name):
 def test_noise_shape(noise_shape, perturbed):
     layer = bt.HyperDropout(make()["rate"], noise_shape=noise_shape)
     rates = tf.constant(np.full(6, 0.5, "float32"))
-    with perturbation.scope(values={"rate": rates} if perturbed else None):
+    with begin_pass(values={"rate": rates} if perturbed else None):
         outputs = layer(np.ones((6, 5, 10), "float32"), training=True).numpy()
     np.testing.assert_array_equal(outputs, np.repeat(outputs[:, :1], 5, axis=1))
     assert len(np.unique(outputs[:, 0], axis=0)) > 1
@@ -149,7 +149,7 @@ def test_noise_shape(noise_shape, perturbed):
 
 def test_noise_shared_over_examples_with_different_rates():
     layer = bt.HyperDropout(make()["rate"], noise_shape=(1, None))
-    with perturbation.scope(values={"rate": tf.constant([0.3, 0.6])}):
+    with begin_pass(values={"rate": tf.constant([0.3, 0.6])}):
         outputs = layer(np.ones((2, COUNT), "float32"), training=True).numpy()
     check_dropout(outputs[0], 0.3, COUNT)
     check_dropout(outputs[1], 0.6, COUNT)
@@ -163,7 +163,7 @@ def test_unknown_batch_size(name):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 3, 4]), tf.TensorSpec([None])])
     def call(x, strength):
-        with perturbation.scope(values={"rate": strength, "stddev": strength}):
+        with begin_pass(values={"rate": strength, "stddev": strength}):
             return layer(x, training=True)
 
     outputs = call(tf.ones([5, 3, 4]), tf.zeros([5]))
@@ -182,7 +182,7 @@ def test_output_has_the_compute_dtype(name, dtype):
     x = np.ones((2, 50), "float64")
     assert layer(x, training=True).dtype == layer.compute_dtype
     values = {"rate": tf.constant([0.5, 0.9]), "stddev": tf.constant([0.5, 0.9])}
-    with perturbation.scope(values=values):
+    with begin_pass(values=values):
         outputs = layer(x, training=True)
     assert outputs.dtype == layer.compute_dtype
     assert np.any(tf.cast(outputs, tf.float32) != 1.0)

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import perturbation
-from bilevel_tf.layers.penalties import response_penalty
-from bilevel_tf.layers.response import FullResponse, StructuredResponse
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.layers.response.full import FullResponse
+from bilevel_tf.layers.response.penalty import response_penalty
+from bilevel_tf.layers.response.structured import StructuredResponse
 
 BATCH, SIZE = 5, 2
 RESPONSES = [StructuredResponse, FullResponse]
@@ -62,7 +63,7 @@ def absolutes(weights):
 def penalty(layer, which, regularizer, delta, factors=FACTORS):
     values = {name: tf.constant(factor) for name, factor in factors.items()}
     delta = tf.constant(delta)
-    with perturbation.scope(delta=delta, values=values):
+    with begin_pass(delta=delta, values=values):
         weight = getattr(layer, which)
         return response_penalty(regularizer, layer.response, which, weight, delta)
 
@@ -124,7 +125,7 @@ def test_l1l2_is_the_sum(regularizer, response_class, float64):
     weights = moved(layer, "kernel", delta)
     if regularizer == "tuned":
         hp = space()
-        ours = penalty(layer, "kernel", bt.L1L2(hp["a"], hp["b"]), delta)
+        ours = penalty(layer, "kernel", bt.regularizers.L1L2(hp["a"], hp["b"]), delta)
         expected = FACTORS["a"] * absolutes(weights) + FACTORS["b"] * squares(weights)
     else:
         ours = penalty(layer, "kernel", keras.regularizers.L1L2(0.3, 0.2), delta)
@@ -190,7 +191,7 @@ def test_unknown_regularizer_with_one_value_per_example(float64):
 
 
 @pytest.mark.parametrize(
-    "regularizer", [bt.L1(0.3), bt.L2(0.3), bt.L1L2(0.3, 0.2), Cosh()]
+    "regularizer", [bt.L1(0.3), bt.L2(0.3), bt.regularizers.L1L2(0.3, 0.2), Cosh()]
 )
 @pytest.mark.parametrize("response_class", RESPONSES)
 def test_zero_delta_is_the_ordinary_penalty(response_class, regularizer, float64):
@@ -214,7 +215,7 @@ def test_layer_penalty_sums_kernel_and_bias(response_class, float64):
     )
     delta = np.random.normal(size=(BATCH, SIZE))
     values = {name: tf.constant(factor) for name, factor in FACTORS.items()}
-    with perturbation.scope(values=values):
+    with begin_pass(values=values):
         ours = layer.penalty(tf.constant(delta))
     expected = FACTORS["b"] * squares(moved(layer, "kernel", delta))
     expected += FACTORS["a"] * squares(moved(layer, "bias", delta))
@@ -248,7 +249,7 @@ def test_gradient_reaches_weights_and_response(response_class, float64):
 
     def total():
         values = {name: tf.constant(factor) for name, factor in FACTORS.items()}
-        with perturbation.scope(values=values):
+        with begin_pass(values=values):
             return tf.reduce_sum(layer.penalty(delta))
 
     sources = [v.value for v in variables]

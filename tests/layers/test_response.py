@@ -7,8 +7,9 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.autodiff.tangents import Tangents
-from bilevel_tf.hyperparameters import perturbation
-from bilevel_tf.layers.response import FullResponse, StructuredResponse
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.layers.response.full import FullResponse
+from bilevel_tf.layers.response.structured import StructuredResponse
 
 BATCH, SIZE = 3, 3
 RESPONSES = {"structured": StructuredResponse, "full": FullResponse}
@@ -95,7 +96,7 @@ def explicit_loop(layer, x, delta):
 @pytest.mark.parametrize("name", LAYERS)
 def test_equals_each_examples_own_layer(name, response, float64):
     layer, x, delta = make(name, response)
-    with perturbation.scope(delta=tf.constant(delta)):
+    with begin_pass(delta=tf.constant(delta)):
         ours = layer(x)
     expected = explicit_loop(layer, x, delta)
     np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-12)
@@ -107,9 +108,9 @@ def test_equals_each_examples_own_layer(name, response, float64):
 @pytest.mark.parametrize("name", LAYERS)
 def test_shared_delta_equals_one_per_example(name, response, float64):
     layer, x, delta = make(name, response)
-    with perturbation.scope(delta=tf.constant(delta[:1])):
+    with begin_pass(delta=tf.constant(delta[:1])):
         folded = layer(x)
-    with perturbation.scope(delta=tf.constant(np.repeat(delta[:1], BATCH, 0))):
+    with begin_pass(delta=tf.constant(np.repeat(delta[:1], BATCH, 0))):
         per_example = layer(x)
     np.testing.assert_allclose(folded, per_example, rtol=1e-10, atol=1e-12)
 
@@ -122,7 +123,7 @@ def test_zero_delta_is_keras_exactly(name, response, rows):
     x = x.astype("float32")
     bias = layer.bias.numpy() if layer.use_bias else None
     plain = plain_layer(layer, x.shape, layer.kernel.numpy(), bias)
-    with perturbation.scope(delta=tf.zeros([rows, SIZE])):
+    with begin_pass(delta=tf.zeros([rows, SIZE])):
         np.testing.assert_array_equal(layer(x), plain(x))
 
 
@@ -133,7 +134,7 @@ def test_without_scope_is_keras_exactly(name):
     bias = layer.bias.numpy() if layer.use_bias else None
     plain = plain_layer(layer, x.shape, layer.kernel.numpy(), bias)
     np.testing.assert_array_equal(layer(x), plain(x))
-    with perturbation.scope(penalties=False):
+    with begin_pass(penalties=False):
         np.testing.assert_array_equal(layer(x), plain(x))
 
 
@@ -144,7 +145,7 @@ def test_unknown_batch_size(name, response, float64):
 
     @tf.function
     def call(x, delta):
-        with perturbation.scope(delta=delta):
+        with begin_pass(delta=delta):
             return layer(x)
 
     unknown = [
@@ -163,7 +164,7 @@ def test_linearized_carries_the_response_as_tangent(name, response, float64):
     layer.activation = keras.activations.linear
     delta = tf.constant(delta)
     with Tangents(delta, delta) as tangents:
-        with perturbation.scope(delta=delta, tangents=tangents):
+        with begin_pass(delta=delta, tangents=tangents):
             outputs = layer(x)
         tangent = tangents.of(outputs)
     np.testing.assert_allclose(outputs, layer(x), rtol=1e-12, atol=1e-14)
@@ -174,9 +175,9 @@ def test_linearized_carries_the_response_as_tangent(name, response, float64):
 def test_peeled_layer_leaves_out_its_activation(float64):
     layer, x, delta = make("dense_activation", "structured")
     delta = tf.constant(delta)
-    with perturbation.scope(delta=delta):
+    with begin_pass(delta=delta):
         activated = layer(x)
-    with perturbation.scope(delta=delta, peeled=frozenset([layer])):
+    with begin_pass(delta=delta, peeled=frozenset([layer])):
         peeled = layer(x)
     assert np.max(np.abs(peeled - activated)) > 0.1
     np.testing.assert_allclose(np.tanh(peeled), activated, rtol=1e-12)
@@ -208,7 +209,7 @@ def channels_first():
 @pytest.mark.parametrize("rows", [1, BATCH])
 def test_channels_first(rows):
     first, last, x = channels_first()
-    with perturbation.scope(delta=tf.random.normal([rows, SIZE])):
+    with begin_pass(delta=tf.random.normal([rows, SIZE])):
         ours = first(x)
         expected = last(np.moveaxis(x, 1, -1))
     expected = np.moveaxis(expected, -1, 1)
@@ -219,7 +220,7 @@ def test_channels_first(rows):
 def test_channels_first_with_zero_delta_is_keras():
     layer, _, x = channels_first()
     plain = plain_layer(layer, x.shape, layer.kernel.numpy(), layer.bias.numpy())
-    with perturbation.scope(delta=tf.zeros([BATCH, SIZE])):
+    with begin_pass(delta=tf.zeros([BATCH, SIZE])):
         np.testing.assert_array_equal(layer(x), plain(x))
 
 
@@ -282,7 +283,7 @@ def test_new_structured_response_changes_nothing(name, rows):
     layer, x = fresh(name)
     np.testing.assert_array_equal(layer.response.kernel_factor, 0.0 * np.ones((3, 4)))
     np.testing.assert_array_equal(layer.response.bias_factor, 0.0 * np.ones((3, 4)))
-    with perturbation.scope(delta=tf.random.normal([rows, SIZE])):
+    with begin_pass(delta=tf.random.normal([rows, SIZE])):
         perturbed = layer(x)
     np.testing.assert_array_equal(perturbed, layer(x))
 
@@ -389,7 +390,7 @@ def test_attaching_another_replaces_the_response(response_class, size):
     # The old one's weights are gone from the layer.
     ours = {id(v) for v in [layer.kernel, layer.bias, *layer.response.variables]}
     assert {id(v) for v in layer.weights} == ours
-    with perturbation.scope(delta=tf.ones([1, size])):
+    with begin_pass(delta=tf.ones([1, size])):
         assert layer(x).shape == (BATCH, 4)
 
 
@@ -413,7 +414,7 @@ def test_frozen_layers_do_not_respond():
     assert frozen.response is None
     assert isinstance(free.response, StructuredResponse)
     x = np.ones((3, 6), "float32")
-    with perturbation.scope(delta=tf.ones([3, 1])):
+    with begin_pass(delta=tf.ones([3, 1])):
         within = frozen(x)
     np.testing.assert_array_equal(within, frozen(x))
 
@@ -436,7 +437,7 @@ def test_mixed_bfloat16(name, response, rows):
     layer.set_weights(single.get_weights())
     delta = delta[:rows].astype("float32")
     x = x.astype("float32")
-    with perturbation.scope(delta=tf.constant(delta)):
+    with begin_pass(delta=tf.constant(delta)):
         ours = layer(x)
         expected = single(x)
     assert ours.dtype == tf.bfloat16
@@ -454,7 +455,7 @@ def test_sparse_inputs_respond(float64):
     for linearized in (False, True):
         with (
             Tangents(delta, delta) as tangents,
-            perturbation.scope(delta=delta, tangents=tangents if linearized else None),
+            begin_pass(delta=delta, tangents=tangents if linearized else None),
         ):
             expected, ours = layer(x), layer(tf.sparse.from_dense(x))
         np.testing.assert_allclose(ours, expected, rtol=1e-12)
@@ -466,7 +467,7 @@ def test_a_shared_layer_on_inputs_of_two_ranks(float64):
     layer.attach_response(StructuredResponse, 2)
     layer.response.kernel_factor.assign(np.random.normal(size=(2, 3)))
     x, delta = np.random.normal(size=(5, 4)), np.random.normal(size=(5, 2))
-    with perturbation.scope(delta=tf.constant(delta)):
+    with begin_pass(delta=tf.constant(delta)):
         flat, long = layer(x), layer(np.stack([x, 2 * x], 1))
     np.testing.assert_allclose(long[:, 0], flat, rtol=1e-12)
     np.testing.assert_allclose(long[:, 1], 2 * flat, rtol=1e-12)

@@ -7,12 +7,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bilevel_tf as bt
-from bilevel_tf.layers.estimators import ESTIMATORS, scaled
+from bilevel_tf.layers.variational.estimators import ESTIMATORS, scaled
 
 tfd = tfp.distributions
 LAYERS = {
     "dense": (bt.VariationalDense, (4,), (3,)),
-    "conv": (bt.VariationalConv2D, (4, 2), (5, 5, 3)),
+    "conv": (bt.layers.VariationalConv2D, (4, 2), (5, 5, 3)),
 }
 
 
@@ -106,7 +106,7 @@ def test_bias_has_a_prior_of_its_own(float64):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_mixture_is_estimated_at_a_draw(float64, estimator):
     # Of two equal components it is a normal, whose divergence is known.
-    mixture = bt.ScaleMixturePrior((2.0, 2.0), data_size=10)
+    mixture = bt.regularizers.ScaleMixturePrior((2.0, 2.0), data_size=10)
     layer = make_layer(prior=mixture, estimator=estimator)
     x = example_inputs()
 
@@ -195,7 +195,7 @@ def test_flipout_keeps_the_correlation_between_positions(float64):
     found = {}
     for estimator in ("flipout", "local"):
         prior = bt.NormalPrior(data_size=1)
-        layer = bt.VariationalConv2D(
+        layer = bt.layers.VariationalConv2D(
             2, 1, prior=prior, estimator=estimator, initial_scale=0.3
         )
         outputs = np.asarray(layer(inputs, training=True))

@@ -56,7 +56,7 @@ def classifier(make=network, hp=None, **arguments):
     defaults = {
         "optimizer": OPTIMIZERS["SGD"](),
         "hyper_optimizer": keras.optimizers.SGD(0.1),
-        "method": bt.T1T2(train_steps=1),
+        "method": bt.methods.T1T2(train_steps=1),
         "objective": bt.CrossValidation(3),
         "loss": crossentropy(),
         # Compiling takes longer than all that is computed.

@@ -34,10 +34,10 @@ def penalized(prior, bias_prior=None):
 
 def compiled(hp, inputs, outputs, objective=None, loss=None, **arguments):
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
-    defaults = {"optimizer": "sgd", "method": bt.ExactImplicit()}
+    defaults = {"optimizer": "sgd", "method": bt.methods.ExactImplicit()}
     model.compile(
-        loss=loss or bt.GaussianLikelihood(hp["noise"]),
-        objective=objective or bt.LaplaceEvidence(),
+        loss=loss or bt.losses.GaussianLikelihood(hp["noise"]),
+        objective=objective or bt.objectives.LaplaceEvidence(),
         **{**defaults, **arguments},
     )
     return model

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.objectives.fold_passes import fold_losses
-from bilevel_tf.objectives.folds import fold_numbers
-from bilevel_tf.training.stateless import StatelessModel
+from bilevel_tf.network.stateless_model import StatelessModel
+from bilevel_tf.objectives.cross_validation.fold_passes import fold_losses
+from bilevel_tf.objectives.cross_validation.folds import fold_numbers
 from tests.objectives.classifiers import (
     OPTIMIZERS,
     assert_same,
@@ -46,7 +46,7 @@ def trained_apart(start, kept, optimizer, batch_size, x, y, weight):
 )
 @pytest.mark.usefixtures("float64")
 def test_copies_are_separately_trained_models(name, batch_size, weighted):
-    optimizer, still = OPTIMIZERS[name], bt.T1T2(warmup_epochs=2)
+    optimizer, still = OPTIMIZERS[name], bt.methods.T1T2(warmup_epochs=2)
     model = classifier(optimizer=optimizer(), method=still)
     start = [np.array(v) for v in model.trainable_variables]
     x, y = data(34)
@@ -89,7 +89,7 @@ def test_copies_start_at_the_weights_and_follow_the_learning_rate():
 
 def test_constraints_are_of_every_copy():
     constraint = keras.constraints.UnitNorm(axis=0)
-    model = classifier(dense(kernel_constraint=constraint), method=bt.Greedy())
+    model = classifier(dense(kernel_constraint=constraint), method=bt.methods.Greedy())
     fit(model, *data())
     for q in range(3):
         norms = np.linalg.norm(copies(model, q)[0], axis=0)
@@ -244,13 +244,13 @@ class Ridge:
 
 @pytest.mark.usefixtures("float64")
 def test_leave_one_out_ridge_has_the_closed_form():
-    ridge = Ridge(12, bt.ExactImplicit())
+    ridge = Ridge(12, bt.methods.ExactImplicit())
     ridge.check(ridge.leave_one_out)
 
 
 @pytest.mark.parametrize(
     "method",
-    [bt.ExactImplicit(), bt.ConjugateGradient(20, 1e-13), bt.Neumann(4000)],
+    [bt.methods.ExactImplicit(), bt.ConjugateGradient(20, 1e-13), bt.Neumann(4000)],
     ids=["exact", "conjugate gradients", "Neumann"],
 )
 @pytest.mark.usefixtures("float64")
@@ -278,7 +278,7 @@ def test_trajectories_find_the_derivative(optimizer):
 def test_a_tuned_learning_rate_trains_the_copies_and_is_tuned():
     hp = space(rate=bt.LogUniform(1e-3, 1.0, initial=0.1))
     optimizer = bt.TunedOptimizer(keras.optimizers.SGD(1.0), learning_rate=hp["rate"])
-    method = bt.Greedy(train_steps=1, warmup_epochs=1)
+    method = bt.methods.Greedy(train_steps=1, warmup_epochs=1)
     model = classifier(hp=hp, optimizer=optimizer, method=method)
     x, y = data()
     asked = problem(model, x, y)
@@ -311,7 +311,7 @@ def image_network(regularizer):
     ("make", "method"),
     [
         (network, bt.ConjugateGradient(3, train_steps=2, damping=1.0)),
-        (image_network, bt.T1T2(train_steps=2)),
+        (image_network, bt.methods.T1T2(train_steps=2)),
     ],
     ids=["dense", "convolution"],
 )
@@ -421,7 +421,7 @@ def half_trained(optimizer):
         return classifier(method=bt.ConjugateGradient(2, train_steps=3))
     hp = space(rate=bt.LogUniform(1e-3, 1.0, initial=0.1))
     adam = bt.TunedOptimizer(keras.optimizers.Adam(), learning_rate=hp["rate"])
-    return classifier(hp=hp, method=bt.Greedy(train_steps=3), optimizer=adam)
+    return classifier(hp=hp, method=bt.methods.Greedy(train_steps=3), optimizer=adam)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "tuned Adam"])
@@ -448,7 +448,7 @@ def test_interrupted_training_equals_straight(optimizer, tmp_path):
 @pytest.mark.parametrize("compile", [True, False])
 def test_a_model_is_loaded_with_its_copies(compile, tmp_path):
     # This method keeps a solution in the shapes of the copies.
-    model = classifier(method=bt.HOAG(iterations=3, train_steps=1, damping=1.0))
+    model = classifier(method=bt.methods.HOAG(iterations=3, train_steps=1, damping=1.0))
     x, y = data()
     fit(model, x, y)
     model.save(tmp_path / "model.keras")
@@ -472,7 +472,7 @@ def test_export(tmp_path):
 def test_another_objective_takes_the_copies_away():
     model = classifier()
     count = len(model.variables)
-    model.compile("sgd", method=bt.T1T2(), loss=crossentropy())
+    model.compile("sgd", method=bt.methods.T1T2(), loss=crossentropy())
     assert len(model.variables) == count - 4
     assert model.objective_optimizer is None
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bilevel_tf as bt
-from bilevel_tf.training.stateless import StatelessModel
+from bilevel_tf.network.stateless_model import StatelessModel
 
 tfd = tfp.distributions
 COUNT, FEATURES, NOISE, PRECISION = 30, 3, 4.0, 2.5
@@ -42,8 +42,8 @@ def linear_model(*, hp=None, data_size=COUNT, loss=None, method=None, **argument
         **{
             "optimizer": keras.optimizers.SGD(0.01),
             "objective": bt.ELBO(),
-            "method": method or bt.DARTS(second_order=None),
-            "loss": loss or bt.GaussianLikelihood(NOISE),
+            "method": method or bt.methods.DARTS(second_order=None),
+            "loss": loss or bt.losses.GaussianLikelihood(NOISE),
             **arguments,
         }
     )
@@ -164,11 +164,11 @@ def test_fit_finds_the_exact_posterior():
 @pytest.mark.parametrize(
     "method",
     [
-        bt.DARTS(second_order=None, train_steps=1),
-        bt.DARTS(0.01, train_steps=1),
-        bt.T1T2(train_steps=1),
+        bt.methods.DARTS(second_order=None, train_steps=1),
+        bt.methods.DARTS(0.01, train_steps=1),
+        bt.methods.T1T2(train_steps=1),
         bt.ConjugateGradient(train_steps=1),
-        bt.Greedy(train_steps=1),
+        bt.methods.Greedy(train_steps=1),
     ],
     ids=lambda method: f"{type(method).__name__}_{method.get_config().get('rate')}",
 )
@@ -186,7 +186,7 @@ def test_direct_gradient_finds_the_precision_that_graves_gives():
     hp = space()
     model = linear_model(
         hp=hp,
-        method=bt.DARTS(second_order=None, train_steps=1),
+        method=bt.methods.DARTS(second_order=None, train_steps=1),
         optimizer=keras.optimizers.SGD(0.0),
         hyper_optimizer=keras.optimizers.Adam(0.05),
     )
@@ -201,7 +201,7 @@ def test_gradient_in_the_noise_precision(float64):
     hp = bt.HyperparameterSpace(
         a=bt.Positive(initial=1.0), noise=bt.Positive(initial=NOISE), dtype="float64"
     )
-    model = linear_model(hp=hp, loss=bt.GaussianLikelihood(hp["noise"]))
+    model = linear_model(hp=hp, loss=bt.losses.GaussianLikelihood(hp["noise"]))
     x, y = data()
     problem = model.problem(None, (x, y, None))
     _, _, [found] = problem.outer_gradients()
@@ -226,7 +226,9 @@ def test_model_needs_a_variational_layer():
     model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
     with pytest.raises(ValueError, match="ELBO needs weights with a posterior"):
         model.compile(
-            loss=bt.GaussianLikelihood(), objective=bt.ELBO(), method=bt.T1T2()
+            loss=bt.losses.GaussianLikelihood(),
+            objective=bt.ELBO(),
+            method=bt.methods.T1T2(),
         )
 
 
@@ -238,7 +240,9 @@ def test_hyperparameter_in_a_regularizer():
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     with pytest.raises(ValueError, match="'a' is tuned in a regularizer of"):
         model.compile(
-            loss=bt.GaussianLikelihood(), objective=bt.ELBO(), method=bt.T1T2()
+            loss=bt.losses.GaussianLikelihood(),
+            objective=bt.ELBO(),
+            method=bt.methods.T1T2(),
         )
 
 
@@ -250,7 +254,9 @@ def test_priors_must_agree_on_the_size_of_the_data():
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     with pytest.raises(ValueError, match=r"one `data_size`.*5 in .*30 in"):
         model.compile(
-            loss=bt.GaussianLikelihood(), objective=bt.ELBO(), method=bt.T1T2()
+            loss=bt.losses.GaussianLikelihood(),
+            objective=bt.ELBO(),
+            method=bt.methods.T1T2(),
         )
 
 
@@ -269,7 +275,7 @@ def test_sample_weights_are_refused():
         linear_model().fit(*data(), sample_weight=np.ones(COUNT), verbose=0)
 
 
-@pytest.mark.parametrize("objective", [bt.ELBO(), bt.ValidationLoss()])
+@pytest.mark.parametrize("objective", [bt.ELBO(), bt.objectives.ValidationLoss()])
 def test_best_response_cannot_reach_a_prior(objective):
     with pytest.raises(ValueError, match=r"DeltaSTN (fits a best|needs layers that)"):
         linear_model(objective=objective, method=bt.DeltaSTN())
@@ -292,7 +298,7 @@ def test_one_prediction_per_example():
     model = bt.BilevelModel(inputs, outputs, hyperparameters=space())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with pytest.raises(ValueError, match=r"mean over all positions.*\(None, 5, 2\)"):
-        model.compile(loss=loss, method=bt.T1T2(), objective=bt.ELBO())
+        model.compile(loss=loss, method=bt.methods.T1T2(), objective=bt.ELBO())
 
 
 @pytest.mark.parametrize("tuned", [None, "learning_rate", "weight_decay"])
@@ -319,9 +325,9 @@ def penalized_model(**penalty):
 def test_penalties_are_no_part_of_the_bound(name):
     plain, hp, prior = penalized_model(**{name: "l2"})
     arguments = {
-        "loss": bt.GaussianLikelihood(),
+        "loss": bt.losses.GaussianLikelihood(),
         "objective": bt.ELBO(),
-        "method": bt.DARTS(second_order=None),
+        "method": bt.methods.DARTS(second_order=None),
     }
     model = bt.BilevelModel.from_keras(plain, hp, tune={"last": {"prior": prior}})
     with pytest.raises(ValueError, match=f"`{name}` of 'last' must be None"):
@@ -338,7 +344,7 @@ def test_weights_that_come_otherwise_are_refused(given):
         "dataset": {"x": weighted},
         "class_weight": {"x": x, "y": np.ones(COUNT), "class_weight": {1: 2.0}},
     }[given]
-    model = linear_model(method=bt.GravesUpdate(), hp=only_precision())
+    model = linear_model(method=bt.methods.GravesUpdate(), hp=only_precision())
     with pytest.raises(ValueError, match="`sample_weight` must be left out"):
         model.fit(**arguments, verbose=0)
 

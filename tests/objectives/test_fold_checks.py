@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.objectives.fold_checks import ELEMENTWISE
+from bilevel_tf.objectives.cross_validation.fold_checks import ELEMENTWISE
 from tests.objectives.classifiers import (
     assert_same,
     classifier,
@@ -148,7 +148,7 @@ def test_a_tuned_optimizer_that_mixes_folds():
     hp = space(rate=bt.Positive(0.1))
     lamb = bt.TunedOptimizer(keras.optimizers.Lamb(), learning_rate=hp["rate"])
     message = "every weight by itself.*Received: Lamb"
-    refused(message, hp=hp, optimizer=lamb, method=bt.Greedy())
+    refused(message, hp=hp, optimizer=lamb, method=bt.methods.Greedy())
 
 
 def test_loss_scaling_is_refused():
@@ -193,10 +193,12 @@ def test_distribution_is_refused():
 
 def test_real_time_forward_mode_is_refused():
     message = "`real_time` must be False.*CrossValidation.*real_time=True"
-    refused(message, method=bt.ForwardMode(real_time=True))
+    refused(message, method=bt.methods.ForwardMode(real_time=True))
 
 
-@pytest.mark.parametrize("method", [bt.GaussNewton(), bt.EmpiricalFisher()])
+@pytest.mark.parametrize(
+    "method", [bt.methods.GaussNewton(), bt.methods.EmpiricalFisher()]
+)
 def test_methods_that_need_parts_of_the_loss_are_refused(method):
     refused(f"{type(method).__name__} needs.*ConjugateGradient", method=method)
 

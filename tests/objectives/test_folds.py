@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bilevel_tf as bt
-from bilevel_tf.objectives.folds import class_labels, fold_numbers
+from bilevel_tf.objectives.cross_validation.folds import class_labels, fold_numbers
 from tests.objectives.classifiers import classifier, crossentropy, dense
 
 

@@ -33,7 +33,7 @@ KINDS = [
 @pytest.mark.parametrize("hessian", DENSE)
 @pytest.mark.usefixtures("float64")
 def test_linear_regression_has_its_exact_evidence(hessian, precision):
-    known = LinearRegression(bt.LaplaceEvidence(hessian), precision)
+    known = LinearRegression(bt.objectives.LaplaceEvidence(hessian), precision)
     outer_loss, _, _ = known.problem().outer_gradients()
     np.testing.assert_allclose(-20 * outer_loss, known.log_evidence(), rtol=1e-10)
 
@@ -42,7 +42,7 @@ def test_linear_regression_has_its_exact_evidence(hessian, precision):
 @pytest.mark.parametrize("hessian", DENSE)
 @pytest.mark.usefixtures("float64")
 def test_linear_regression_has_the_exact_gradient(hessian, precision):
-    known = LinearRegression(bt.LaplaceEvidence(hessian), precision)
+    known = LinearRegression(bt.objectives.LaplaceEvidence(hessian), precision)
     found = known.model.method.hypergradient(known.problem()).gradients[0]
     start = np.array(known.hp.unconstrained)
 
@@ -62,7 +62,7 @@ def test_linear_regression_has_the_exact_gradient(hessian, precision):
 def test_both_hessians_are_one_for_a_linear_model():
     values = []
     for hessian in DENSE:
-        known = LinearRegression(bt.LaplaceEvidence(hessian))
+        known = LinearRegression(bt.objectives.LaplaceEvidence(hessian))
         known.layer.set_weights([np.ones((3, 1)), np.ones(1)])
         values.append(known.problem().outer_gradients()[0])
     np.testing.assert_allclose(*values, rtol=1e-12)
@@ -72,7 +72,9 @@ def test_both_hessians_are_one_for_a_linear_model():
 @pytest.mark.parametrize("hessian", DENSE)
 @pytest.mark.usefixtures("float64")
 def test_derivatives_are_those_of_the_whole_objective(hessian, kind, activation, units):
-    model, batch = small_network(bt.LaplaceEvidence(hessian), kind, activation, units)
+    model, batch = small_network(
+        bt.objectives.LaplaceEvidence(hessian), kind, activation, units
+    )
     check_derivatives(model, batch)
 
 
@@ -85,7 +87,9 @@ def test_gauss_newton_does_not_depend_on_where_the_softmax_is(kind):
     values = []
     for final in (None, activation):
         keras.utils.set_random_seed(3)
-        model, batch = small_network(bt.LaplaceEvidence("ggn"), kind, final, units)
+        model, batch = small_network(
+            bt.objectives.LaplaceEvidence("ggn"), kind, final, units
+        )
         loss, weights, hyperparameters = evidence_function(model, batch)
         values.append(loss(weights, hyperparameters))
     np.testing.assert_allclose(*values, rtol=1e-10)
@@ -93,17 +97,19 @@ def test_gauss_newton_does_not_depend_on_where_the_softmax_is(kind):
 
 @pytest.mark.parametrize("hessian", DENSE)
 def test_eager_graph_and_xla_agree(hessian):
-    model, batch = small_network(bt.LaplaceEvidence(hessian), "categorical", None, 3)
+    model, batch = small_network(
+        bt.objectives.LaplaceEvidence(hessian), "categorical", None, 3
+    )
     check_graph_and_xla_agree(model, batch)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_fit_finds_the_most_probable_hyperparameters(jit):
     known = LinearRegression(
-        bt.LaplaceEvidence("exact"),
+        bt.objectives.LaplaceEvidence("exact"),
         optimizer=keras.optimizers.Adam(0.05),
         hyper_optimizer=keras.optimizers.Adam(0.1),
-        method=bt.ExactImplicit(train_steps=2),
+        method=bt.methods.ExactImplicit(train_steps=2),
         jit_compile=jit,
     )
     x, y = known.x.astype("float32"), known.y.astype("float32")
@@ -119,7 +125,7 @@ def test_a_fit_finds_the_most_probable_hyperparameters(jit):
 
 @pytest.mark.usefixtures("float64")
 def test_one_objective_judges_two_models():
-    objective = bt.LaplaceEvidence()
+    objective = bt.objectives.LaplaceEvidence()
     first = LinearRegression(objective)
     expected = first.model.evaluate_objective(first.x, first.y)
     hp = space()

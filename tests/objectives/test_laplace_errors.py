@@ -30,13 +30,13 @@ def data(count=8):
 
 def test_unknown_hessian():
     with pytest.raises(ValueError, match=r"`hessian` must be one of.*'full'"):
-        bt.LaplaceEvidence("full")
+        bt.objectives.LaplaceEvidence("full")
 
 
 @pytest.mark.parametrize("count", [0, 2.5, True, None])
 def test_max_weights_is_a_count(count):
     with pytest.raises(ValueError, match="`max_weights` must be a whole number"):
-        bt.LaplaceEvidence(max_weights=count)
+        bt.objectives.LaplaceEvidence(max_weights=count)
 
 
 def test_weights_without_prior_are_named():
@@ -51,7 +51,7 @@ def test_frozen_weights_need_none():
     inputs = keras.Input((3,))
     frozen = keras.layers.Dense(4, "tanh", trainable=False)(inputs)
     outputs = dense(frozen, bt.NormalPrior(hp["precision"], data_size=8))
-    model = compiled(hp, inputs, outputs, method=bt.T1T2())
+    model = compiled(hp, inputs, outputs, method=bt.methods.T1T2())
     history = model.fit(*data(), batch_size=8, epochs=5, verbose=0).history
     assert np.isfinite(history["log_evidence"][-1])
 
@@ -62,7 +62,10 @@ def test_frozen_weights_need_none():
         (bt.L2(0.25), r"Received: L2, which is NormalPrior\(2 \* data_size \* 0.25"),
         (keras.regularizers.L2(0.25), r"NormalPrior\(2 \* data_size \* 0.25"),
         (keras.regularizers.L1(0.25), "L1, which is not the logarithm of a normal"),
-        (bt.ScaleMixturePrior(data_size=8), "ScaleMixturePrior, which is not"),
+        (
+            bt.regularizers.ScaleMixturePrior(data_size=8),
+            "ScaleMixturePrior, which is not",
+        ),
     ],
 )
 def test_other_penalties_are_no_priors(regularizer, message):
@@ -123,7 +126,7 @@ def test_too_large_a_model(hessian):
     refuse(
         rf"{hessian}.*2,501² entries, 50 MB; max_weights=2,000\. .*'kronecker'",
         lambda x, p: dense(dense(x, p, 500), p),
-        bt.LaplaceEvidence(hessian),
+        bt.objectives.LaplaceEvidence(hessian),
     )
 
 
@@ -161,7 +164,7 @@ class Doubled(keras.layers.Dense):
 @pytest.mark.parametrize("hessian", ["kronecker", "diagonal"])
 def test_layers_that_are_not_taken_apart(hessian, build, message):
     message = f"hessian='{hessian}'.*{message}.*'ggn' or hessian='exact'"
-    refuse(message, build, bt.LaplaceEvidence(hessian))
+    refuse(message, build, bt.objectives.LaplaceEvidence(hessian))
 
 
 @pytest.mark.parametrize("build", [called_twice, embedded, normalized])
@@ -169,7 +172,7 @@ def test_dense_hessians_take_all_layers(build):
     hp = space()
     inputs = keras.Input((3,))
     outputs = build(inputs, bt.NormalPrior(hp["precision"], data_size=8))
-    model = compiled(hp, inputs, outputs, method=bt.T1T2(train_steps=1))
+    model = compiled(hp, inputs, outputs, method=bt.methods.T1T2(train_steps=1))
     history = model.fit(*data(), batch_size=8, verbose=0).history
     assert np.isfinite(history["log_evidence"][-1])
 
@@ -183,14 +186,14 @@ def test_kronecker_takes_one_precision_per_kernel():
     prior = bt.NormalPrior(hp["a"], data_size=8)
     outputs = keras.layers.Dense(1, **penalized(prior, ones))(inputs)
     with pytest.raises(ValueError, match=r"'a' of shape \(3, 1\) on .*'diagonal'"):
-        compiled(hp, inputs, outputs, bt.LaplaceEvidence("kronecker"))
+        compiled(hp, inputs, outputs, bt.objectives.LaplaceEvidence("kronecker"))
 
 
 def test_too_large_a_factor():
     refuse(
         r"2,100² entries for 'wide', 35.3 MB.*'diagonal' \(50.4 kB\)",
         lambda x, p: dense(dense(x, p, 2100, name="wide"), p),
-        bt.LaplaceEvidence("kronecker"),
+        bt.objectives.LaplaceEvidence("kronecker"),
     )
 
 
@@ -225,8 +228,8 @@ def test_it_survives_saving(tmp_path):
     model.compile(
         "sgd",
         loss=model.loss,
-        method=bt.T1T2(),
-        objective=bt.LaplaceEvidence("exact", max_weights=77),
+        method=bt.methods.T1T2(),
+        objective=bt.objectives.LaplaceEvidence("exact", max_weights=77),
     )
     model.fit(*data(), batch_size=8, epochs=5, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -247,7 +250,7 @@ def test_weights_that_come_otherwise_are_refused(given):
     hp = space()
     inputs = keras.Input((3,))
     outputs = dense(inputs, bt.NormalPrior(hp["precision"], data_size=8))
-    model = compiled(hp, inputs, outputs, method=bt.MacKayUpdate())
+    model = compiled(hp, inputs, outputs, method=bt.methods.MacKayUpdate())
     with pytest.raises(ValueError, match="`sample_weight` must be left out"):
         model.fit(**arguments, verbose=0)
 
@@ -270,4 +273,8 @@ def test_half_frozen_layers_have_no_hessian_by_layers(hessian, name):
         getattr(layer, name).trainable = False
         return outputs
 
-    refuse(f"of 'last' the {name} is frozen alone", build, bt.LaplaceEvidence(hessian))
+    refuse(
+        f"of 'last' the {name} is frozen alone",
+        build,
+        bt.objectives.LaplaceEvidence(hessian),
+    )

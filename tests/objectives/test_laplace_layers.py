@@ -51,7 +51,7 @@ def simplified(matrix, model, hessian):
 @pytest.mark.usefixtures("float64")
 def test_of_dense_layers(hessian, kind):
     units, curvature = CURVATURES[kind]
-    objective = bt.LaplaceEvidence(hessian)
+    objective = bt.objectives.LaplaceEvidence(hessian)
     model, batch = small_network(objective, kind, units=units)
     matrix = gauss_newton_matrix(model, batch, 9, curvature)
     matrix += np.diag(flat_precisions(model))
@@ -63,7 +63,7 @@ def test_of_dense_layers(hessian, kind):
 @pytest.mark.usefixtures("float64")
 def test_kronecker_factors_are_exact_for_one_example(kind):
     units, curvature = CURVATURES[kind]
-    objective = bt.LaplaceEvidence("kronecker")
+    objective = bt.objectives.LaplaceEvidence("kronecker")
     model, batch = small_network(objective, kind, units=units)
     batch = batch[0][:1], batch[1][:1], None
     matrix = gauss_newton_matrix(model, batch, 9, curvature)
@@ -77,7 +77,7 @@ def test_kronecker_factors_are_exact_for_one_example(kind):
 )
 @pytest.mark.usefixtures("float64")
 def test_diagonal_of_a_convolution(arguments):
-    objective = bt.LaplaceEvidence("diagonal")
+    objective = bt.objectives.LaplaceEvidence("diagonal")
     model, batch = convolutional_network(objective, **arguments)
     matrix = gauss_newton_matrix(model, batch, 7, CURVATURES["gaussian"][1])
     expected = np.log(np.diag(matrix) + flat_precisions(model)).sum()
@@ -86,7 +86,7 @@ def test_diagonal_of_a_convolution(arguments):
 
 @pytest.mark.usefixtures("float64")
 def test_kronecker_factors_of_a_convolution_with_one_position():
-    objective = bt.LaplaceEvidence("kronecker")
+    objective = bt.objectives.LaplaceEvidence("kronecker")
     model, batch = convolutional_network(objective, kernel=5)
     batch = batch[0][:1], batch[1][:1], None
     matrix = gauss_newton_matrix(model, batch, 7, CURVATURES["gaussian"][1])
@@ -98,7 +98,7 @@ def test_kronecker_factors_of_a_convolution_with_one_position():
 @pytest.mark.usefixtures("float64")
 def test_kronecker_factors_of_a_convolution():
     # With a linear output layer of ones, g at every position is tanh' of what left.
-    objective = bt.LaplaceEvidence("kronecker")
+    objective = bt.objectives.LaplaceEvidence("kronecker")
     arguments = {"strides": 2, "padding": "same"}
     model, batch = convolutional_network(objective, **arguments)
     convolution, last = [la for la in model.layers if la.trainable_variables]
@@ -126,26 +126,26 @@ def test_kronecker_factors_of_a_convolution():
 @pytest.mark.parametrize("hessian", BY_LAYERS)
 @pytest.mark.usefixtures("float64")
 def test_derivatives_of_dense_layers(hessian, kind):
-    objective = bt.LaplaceEvidence(hessian)
+    objective = bt.objectives.LaplaceEvidence(hessian)
     check_derivatives(*small_network(objective, kind, units=CURVATURES[kind][0]))
 
 
 @pytest.mark.parametrize("hessian", BY_LAYERS)
 @pytest.mark.usefixtures("float64")
 def test_derivatives_of_a_convolution(hessian):
-    check_derivatives(*convolutional_network(bt.LaplaceEvidence(hessian)))
+    check_derivatives(*convolutional_network(bt.objectives.LaplaceEvidence(hessian)))
 
 
 @pytest.mark.parametrize("hessian", BY_LAYERS)
 def test_eager_graph_and_xla_agree(hessian):
-    model, batch = convolutional_network(bt.LaplaceEvidence(hessian))
+    model, batch = convolutional_network(bt.objectives.LaplaceEvidence(hessian))
     batch = tf.cast(batch[0], "float32"), tf.cast(batch[1], "float32"), None
     check_graph_and_xla_agree(model, batch)
 
 
 @pytest.mark.parametrize("hessian", BY_LAYERS)
 def test_layers_are_left_as_they_were(hessian):
-    model, batch = small_network(bt.LaplaceEvidence(hessian))
+    model, batch = small_network(bt.objectives.LaplaceEvidence(hessian))
     calls = [layer.call for layer in model.layers]
     log_determinant_part(model, batch)
     assert [layer.call for layer in model.layers] == calls
@@ -164,11 +164,11 @@ def test_a_fit_raises_the_evidence(hessian):
         hp,
         inputs,
         outputs,
-        bt.LaplaceEvidence(hessian),
+        bt.objectives.LaplaceEvidence(hessian),
         "binary_crossentropy",
         optimizer=keras.optimizers.Adam(0.05),
         hyper_optimizer=keras.optimizers.Adam(0.05),
-        method=bt.DARTS(second_order=None),
+        method=bt.methods.DARTS(second_order=None),
     )
     x = np.random.default_rng(0).normal(size=(64, 5)).astype("float32")
     y = (x[:, :1] > 0).astype("float32")
@@ -187,7 +187,7 @@ def test_mixed_precision(hessian):
         inputs = keras.Input((3,))
         x = keras.layers.Dense(4, activation="tanh", dtype=policy, **prior)(inputs)
         outputs = keras.layers.Dense(1, dtype=policy, **prior)(x)
-        model = compiled(hp, inputs, outputs, bt.LaplaceEvidence(hessian))
+        model = compiled(hp, inputs, outputs, bt.objectives.LaplaceEvidence(hessian))
         x, y = regression_data()
         values[policy] = model.evaluate_objective(x, y)
     assert abs(values["mixed_bfloat16"] - values["float32"]) < 0.05

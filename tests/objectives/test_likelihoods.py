@@ -17,20 +17,20 @@ def make_model(loss, units=1, activation=None, **arguments):
     outputs = keras.layers.Dense(units, activation=activation)(inputs)
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     loss = loss(hp) if isinstance(loss, types.FunctionType) else loss
-    model.compile("sgd", method=bt.T1T2(), loss=loss, **arguments)
+    model.compile("sgd", method=bt.methods.T1T2(), loss=loss, **arguments)
     return model
 
 
 def test_gaussian_likelihood_is_the_density():
     y, f = np.random.default_rng(0).normal(size=(2, 5, 2))
-    loss = bt.GaussianLikelihood(4.0, dtype="float64")
+    loss = bt.losses.GaussianLikelihood(4.0, dtype="float64")
     expected = -scipy.stats.norm(f, 0.5).logpdf(y).sum(1).mean()
     np.testing.assert_allclose(loss(y, f), expected, rtol=1e-12)
 
 
 def test_gaussian_likelihood_of_flat_targets():
     y, f = np.random.default_rng(0).normal(size=(2, 5, 1))
-    loss = bt.GaussianLikelihood(dtype="float64")
+    loss = bt.losses.GaussianLikelihood(dtype="float64")
     np.testing.assert_allclose(loss(y[:, 0], f), loss(y, f), rtol=1e-12)
 
 
@@ -46,8 +46,8 @@ def test_noise_precision_is_found():
     model.compile(
         keras.optimizers.Adam(0.05),
         hyper_optimizer=keras.optimizers.Adam(0.05),
-        method=bt.ExactImplicit(train_steps=1),
-        loss=bt.GaussianLikelihood(hp["noise"]),
+        method=bt.methods.ExactImplicit(train_steps=1),
+        loss=bt.losses.GaussianLikelihood(hp["noise"]),
     )
     train, valid = slice(128), slice(128, None)
     model.fit(
@@ -63,7 +63,7 @@ def test_noise_precision_is_found():
 
 
 def test_noise_precision_survives_saving(tmp_path):
-    model = make_model(lambda hp: bt.GaussianLikelihood(hp["noise"]))
+    model = make_model(lambda hp: bt.losses.GaussianLikelihood(hp["noise"]))
     x = np.ones((4, 3), "float32")
     data = x, x[:, :1]
     model.fit(*data, validation_data=data, epochs=6, verbose=0)
@@ -82,7 +82,7 @@ def test_noise_precision_survives_saving(tmp_path):
         ("sparse_categorical_crossentropy", 3, "softmax"),
         (keras.losses.CategoricalCrossentropy(), 3, "softmax"),
         ("binary_crossentropy", 1, "sigmoid"),
-        (bt.GaussianLikelihood(), 2, None),
+        (bt.losses.GaussianLikelihood(), 2, None),
     ],
 )
 def test_likelihoods_are_known(loss, units, activation):
@@ -114,13 +114,13 @@ def test_weighted_losses_are_not():
 
 def test_noise_precision_must_be_positive_and_scalar():
     with pytest.raises(ValueError, match="`precision` must be above 0"):
-        bt.GaussianLikelihood(-1.0)
+        bt.losses.GaussianLikelihood(-1.0)
     hp = bt.HyperparameterSpace(noise=bt.Positive(initial=np.ones(2)))
     with pytest.raises(ValueError, match="`precision` must be a scalar"):
-        bt.GaussianLikelihood(hp["noise"])
+        bt.losses.GaussianLikelihood(hp["noise"])
 
 
 def test_targets_are_not_broadcast():
-    loss = bt.GaussianLikelihood()
+    loss = bt.losses.GaussianLikelihood()
     with pytest.raises(ValueError, match=r"\(4, 1\) and outputs of shape \(4, 3\)"):
         loss(np.ones((4, 1)), np.ones((4, 3)))

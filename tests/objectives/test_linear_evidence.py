@@ -22,7 +22,9 @@ def data(seed=0, count=N):
 
 def make(x, y, kind, noise_precision=3.0):
     mean = np.array([0.3, 0.0, -0.2, 1.0])
-    return bt.BayesianLinearRegression(x, y, PRECISIONS[kind], noise_precision, mean)
+    return bt.objectives.BayesianLinearRegression(
+        x, y, PRECISIONS[kind], noise_precision, mean
+    )
 
 
 def marginal(regression):
@@ -39,7 +41,7 @@ def slopes(x, y, weight_precision, noise_precision):
     logs = [tf.math.log(weight_precision), tf.math.log(noise_precision)]
     with tf.GradientTape() as tape:
         tape.watch(logs)
-        regression = bt.BayesianLinearRegression(x, y, *map(tf.exp, logs))
+        regression = bt.objectives.BayesianLinearRegression(x, y, *map(tf.exp, logs))
         evidence = regression.log_evidence()
     return np.concatenate([np.ravel(g) for g in tape.gradient(evidence, logs)])
 
@@ -97,7 +99,9 @@ def test_gradient_of_log_evidence(kind):
     def evidence(logs):
         *precisions, noise = np.exp(logs)
         precisions = np.reshape(precisions, PRECISIONS[kind].shape)
-        return marginal(bt.BayesianLinearRegression(x, y, precisions, noise)).logpdf(y)
+        return marginal(
+            bt.objectives.BayesianLinearRegression(x, y, precisions, noise)
+        ).logpdf(y)
 
     steps = 1e-5 * np.eye(len(at))
     numeric = [(evidence(at + s) - evidence(at - s)) / 2e-5 for s in steps]
@@ -138,7 +142,7 @@ def test_mackay_step(kind):
 )
 def test_evidence_is_stationary_at_the_fixed_point(start):
     x, y = data()
-    tuned, report = bt.BayesianLinearRegression(x, y, start).fit_evidence(
+    tuned, report = bt.objectives.BayesianLinearRegression(x, y, start).fit_evidence(
         tolerance=1e-10
     )
     assert report["converged"]
@@ -148,7 +152,7 @@ def test_evidence_is_stationary_at_the_fixed_point(start):
     for factor in (0.9, 1.1):
         for i in range(2):
             moved = [p * factor if i == j else p for j, p in enumerate(found)]
-            other = bt.BayesianLinearRegression(x, y, *moved)
+            other = bt.objectives.BayesianLinearRegression(x, y, *moved)
             assert other.log_evidence() < tuned.log_evidence()
 
 
@@ -158,7 +162,7 @@ def test_fixed_point_is_that_of_scikit_learn():
     theirs = BayesianRidge(
         **flat, fit_intercept=False, tol=1e-14, max_iter=1000, compute_score=True
     ).fit(x, y)
-    ours, _ = bt.BayesianLinearRegression(x, y).fit_evidence(tolerance=1e-13)
+    ours, _ = bt.objectives.BayesianLinearRegression(x, y).fit_evidence(tolerance=1e-13)
     np.testing.assert_allclose(ours.weight_precision, theirs.lambda_, rtol=1e-9)
     np.testing.assert_allclose(ours.noise_precision, theirs.alpha_, rtol=1e-9)
     np.testing.assert_allclose(ours.posterior_mean(), theirs.coef_, rtol=1e-9)
@@ -168,7 +172,7 @@ def test_fixed_point_is_that_of_scikit_learn():
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3, 1e-4])
 def test_stops_after_the_first_step_within_the_tolerance(tolerance):
     x, y = data()
-    at = bt.BayesianLinearRegression(x, y)
+    at = bt.objectives.BayesianLinearRegression(x, y)
     tuned, report = at.fit_evidence(tolerance=tolerance)
     assert report["converged"]
     for _ in range(report["iterations"]):
@@ -183,7 +187,7 @@ def test_stops_after_the_first_step_within_the_tolerance(tolerance):
 
 def test_too_few_iterations_are_reported():
     x, y = data()
-    start = bt.BayesianLinearRegression(x, y)
+    start = bt.objectives.BayesianLinearRegression(x, y)
     tuned, report = start.fit_evidence(iterations=2, tolerance=1e-12)
     assert not report["converged"]
     assert report["iterations"] == 2
@@ -196,7 +200,7 @@ def test_irrelevant_and_dead_features_end_finite():
     x, _ = data()
     x = np.hstack([x, np.zeros((N, 1))])
     y = x[:, 0] + 0.1 * np.random.default_rng(3).normal(size=N)
-    start = bt.BayesianLinearRegression(x, y, np.ones(FEATURES + 1))
+    start = bt.objectives.BayesianLinearRegression(x, y, np.ones(FEATURES + 1))
     tuned, report = start.fit_evidence()
     assert report["converged"]
     assert np.all(np.isfinite(tuned.weight_precision))
@@ -207,7 +211,7 @@ def test_irrelevant_and_dead_features_end_finite():
 
 def test_targets_without_noise_end_finite():
     x, _ = data()
-    start = bt.BayesianLinearRegression(x, x[:, 0], prior_mean=0.5)
+    start = bt.objectives.BayesianLinearRegression(x, x[:, 0], prior_mean=0.5)
     tuned, _ = start.fit_evidence(50)
     least = np.finfo(float).eps * np.mean((x[:, 0] - x.sum(1) / 2) ** 2)
     np.testing.assert_allclose(1 / tuned.noise_precision, least)
@@ -215,7 +219,9 @@ def test_targets_without_noise_end_finite():
 
 
 def test_step_where_rounding_leaves_no_degrees_of_freedom():
-    regression = bt.BayesianLinearRegression(np.eye(3), np.ones(3), 1.0, 1e20)
+    regression = bt.objectives.BayesianLinearRegression(
+        np.eye(3), np.ones(3), 1.0, 1e20
+    )
     assert regression.effective_parameters() == 3
     assert np.isfinite(regression.mackay_step().noise_precision)
 
@@ -223,7 +229,7 @@ def test_step_where_rounding_leaves_no_degrees_of_freedom():
 def test_nan_is_not_reported_as_converged():
     x, y = data()
     y[0] = np.nan
-    _, report = bt.BayesianLinearRegression(x, y).fit_evidence(3)
+    _, report = bt.objectives.BayesianLinearRegression(x, y).fit_evidence(3)
     assert not report["converged"]
 
 
@@ -284,7 +290,7 @@ def test_in_graphs(jit):
     def everything(precision):
         with tf.GradientTape() as tape:
             tape.watch(precision)
-            regression = bt.BayesianLinearRegression(x, y, precision)
+            regression = bt.objectives.BayesianLinearRegression(x, y, precision)
             sums = [
                 regression.log_evidence(),
                 tf.reduce_sum(regression.leave_one_out_log_predictive()),
@@ -310,19 +316,23 @@ def test_one_trace_for_all_shapes():
 
     @tf.function(input_signature=specs, autograph=False)
     def tuned_evidence(x, y):
-        tuned, _ = bt.BayesianLinearRegression(x, y).fit_evidence()
+        tuned, _ = bt.objectives.BayesianLinearRegression(x, y).fit_evidence()
         return tuned.log_evidence()
 
     x, y = data()
     for columns in (2, 4):
-        tuned, _ = bt.BayesianLinearRegression(x[:, :columns], y).fit_evidence()
+        tuned, _ = bt.objectives.BayesianLinearRegression(
+            x[:, :columns], y
+        ).fit_evidence()
         found = tuned_evidence(x[:, :columns], y)
         np.testing.assert_allclose(found, tuned.log_evidence())
 
 
 def test_dtype_is_that_of_the_features():
     x, y = data()
-    regression = bt.BayesianLinearRegression(x.astype("float32"), y, 2, np.float64(3))
+    regression = bt.objectives.BayesianLinearRegression(
+        x.astype("float32"), y, 2, np.float64(3)
+    )
     assert regression.noise_precision.dtype == tf.float32
     tuned, report = regression.fit_evidence()
     assert report["converged"]
@@ -333,7 +343,7 @@ def test_variables_as_precisions():
     x, y = data()
     noise = tf.Variable(2.0, dtype=tf.float64)
     with tf.GradientTape() as tape:
-        regression = bt.BayesianLinearRegression(x, y, noise_precision=noise)
+        regression = bt.objectives.BayesianLinearRegression(x, y, noise_precision=noise)
         evidence = regression.log_evidence()
     expected = slopes(x, y, np.float64(1.0), np.float64(2.0))[-1] / 2
     np.testing.assert_allclose(tape.gradient(evidence, noise), expected)
@@ -355,12 +365,12 @@ def test_variables_as_precisions():
 )
 def test_shapes_of_data(features, targets, message):
     with pytest.raises(ValueError, match=message):
-        bt.BayesianLinearRegression(features, targets)
+        bt.objectives.BayesianLinearRegression(features, targets)
 
 
 def test_features_that_are_whole_numbers():
     with pytest.raises(TypeError, match=r"`features` must be floating.*int64"):
-        bt.BayesianLinearRegression(np.ones((3, 2), "int64"), np.ones(3))
+        bt.objectives.BayesianLinearRegression(np.ones((3, 2), "int64"), np.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -374,23 +384,23 @@ def test_features_that_are_whole_numbers():
 )
 def test_shapes_of_the_rest(name, shape, message):
     with pytest.raises(ValueError, match=f"`{name}` must.*{message}"):
-        bt.BayesianLinearRegression(*data(), **{name: np.ones(shape)})
+        bt.objectives.BayesianLinearRegression(*data(), **{name: np.ones(shape)})
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["weight_precision", "noise_precision"])
 def test_precision_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be positive.*{name}={value}"):
-        bt.BayesianLinearRegression(*data(), **{name: value})
+        bt.objectives.BayesianLinearRegression(*data(), **{name: value})
 
 
 def test_one_precision_of_many_out_of_range():
     with pytest.raises(ValueError, match=r"=\[1.0, 1.0, -2.0, 1.0\]"):
-        bt.BayesianLinearRegression(*data(), np.array([1.0, 1.0, -2.0, 1.0]))
+        bt.objectives.BayesianLinearRegression(*data(), np.array([1.0, 1.0, -2.0, 1.0]))
 
 
 def test_features_to_predict_at():
-    regression = bt.BayesianLinearRegression(*data())
+    regression = bt.objectives.BayesianLinearRegression(*data())
     for shape in ((2, 3), (4,)):
         with pytest.raises(ValueError, match=r"`features` must have as many.*, 4\."):
             regression.predict(np.ones(shape))
@@ -407,4 +417,4 @@ def test_features_to_predict_at():
 )
 def test_arguments_of_fit_evidence(arguments, message):
     with pytest.raises(ValueError, match=message):
-        bt.BayesianLinearRegression(*data()).fit_evidence(**arguments)
+        bt.objectives.BayesianLinearRegression(*data()).fit_evidence(**arguments)

@@ -22,7 +22,7 @@ def make_model(**arguments):
     inputs = keras.Input((3,))
     outputs = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
-    arguments = {"method": bt.T1T2(), "loss": "mse", **arguments}
+    arguments = {"method": bt.methods.T1T2(), "loss": "mse", **arguments}
     model.compile("sgd", **arguments)
     return model
 
@@ -34,7 +34,7 @@ def data(seed=0, count=12):
 
 
 def test_default_is_the_validation_loss():
-    assert type(make_model().objective) is bt.ValidationLoss
+    assert type(make_model().objective) is bt.objectives.ValidationLoss
 
 
 def test_objective_on_training_data_needs_no_validation_data():
@@ -58,7 +58,7 @@ class LoggedLoss(TrainingLoss):
 
 def test_value_is_logged_under_its_name():
     still = keras.optimizers.SGD(0.0)
-    method = bt.T1T2(train_steps=1)
+    method = bt.methods.T1T2(train_steps=1)
     model = make_model(objective=LoggedLoss(), method=method, hyper_optimizer=still)
     x, y = data()
     history = model.fit(x, y, batch_size=12, epochs=2, verbose=0).history
@@ -69,7 +69,7 @@ def test_value_is_logged_under_its_name():
 
 
 def test_value_is_nan_before_the_first_outer_step():
-    method = bt.T1T2(train_steps=1, warmup_epochs=1)
+    method = bt.methods.T1T2(train_steps=1, warmup_epochs=1)
     model = make_model(objective=LoggedLoss(), method=method)
     history = model.fit(*data(), epochs=2, verbose=0).history
     assert np.isnan(history["judged"][0])
@@ -83,12 +83,15 @@ def test_hyperparameter_must_not_be_called_as_the_value():
     model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
     with pytest.raises(ValueError, match="'judged' has the name of a loss"):
         model.compile(
-            "sgd", hyper_optimizer="sgd", method=bt.T1T2(), objective=LoggedLoss()
+            "sgd",
+            hyper_optimizer="sgd",
+            method=bt.methods.T1T2(),
+            objective=LoggedLoss(),
         )
 
 
 def test_outer_batches_are_training_data():
-    model = make_model(objective=TrainingLoss(), method=bt.T1T2(train_steps=1))
+    model = make_model(objective=TrainingLoss(), method=bt.methods.T1T2(train_steps=1))
     x, y = data()
     model.fit(x, y, batch_size=12, verbose=0)
     (outer_x, *_), _ = next(model.outer.iterator)

@@ -7,9 +7,9 @@ import bilevel_tf as bt
 
 METHODS = {
     "DeltaSTN": bt.DeltaSTN,
-    "CenteredSTN": bt.CenteredSTN,
+    "CenteredSTN": bt.methods.CenteredSTN,
     "STN": bt.STN,
-    "Hypernetwork": bt.Hypernetwork,
+    "Hypernetwork": bt.methods.Hypernetwork,
 }
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

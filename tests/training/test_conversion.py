@@ -283,7 +283,7 @@ def test_prior_makes_a_layer_variational_at_its_weights():
         },
     )
     kinds = {type(layer) for layer in new.layers}
-    assert {bt.VariationalDense, bt.VariationalConv2D, bt.HyperDropout} < kinds
+    assert {bt.VariationalDense, bt.layers.VariationalConv2D, bt.HyperDropout} < kinds
     assert not kinds & {bt.HyperDense, bt.HyperConv2D}
     x, _ = data()
     expected = model.predict(x, verbose=0)
@@ -302,7 +302,7 @@ def test_posterior_means_go_back_to_plain_keras():
         "adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         objective=bt.ELBO(),
-        method=bt.DARTS(second_order=None),
+        method=bt.methods.DARTS(second_order=None),
     )
     x, y = data()
     new.fit(x, y, verbose=0)
@@ -336,7 +336,7 @@ def test_a_prior_becomes_a_plain_penalty_or_none(kind):
         "scalar": bt.NormalPrior(hp["a"], data_size=4),
         "mean": bt.NormalPrior(hp["a"], 0.5, data_size=4),
         "per unit": bt.NormalPrior(hp["units"], data_size=4),
-        "mixture": bt.ScaleMixturePrior((hp["a"], 1.0), data_size=4),
+        "mixture": bt.regularizers.ScaleMixturePrior((hp["a"], 1.0), data_size=4),
     }[kind]
     inputs = keras.Input((3,))
     outputs = keras.layers.Dense(2, kernel_regularizer=prior)(inputs)

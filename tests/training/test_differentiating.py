@@ -9,18 +9,18 @@ import bilevel_tf as bt
 from tests.training.models import data
 
 METHODS = {
-    "ExactImplicit": bt.ExactImplicit(train_steps=2),
+    "ExactImplicit": bt.methods.ExactImplicit(train_steps=2),
     "ConjugateGradient": bt.ConjugateGradient(train_steps=2, damping=0.1),
-    "HOAG": bt.HOAG(damping=0.5, train_steps=2),
+    "HOAG": bt.methods.HOAG(damping=0.5, train_steps=2),
     "Neumann": bt.Neumann(3, train_steps=2),
-    "T1T2": bt.T1T2(train_steps=2),
-    "EmpiricalFisher": bt.EmpiricalFisher(train_steps=2, damping=0.5),
-    "GaussNewton": bt.GaussNewton(train_steps=2),
-    "Greedy": bt.Greedy(train_steps=2),
-    "DARTS": bt.DARTS(0.5, train_steps=2),
-    "DARTS, differences": bt.DARTS(0.5, "finite_difference", train_steps=2),
+    "T1T2": bt.methods.T1T2(train_steps=2),
+    "EmpiricalFisher": bt.methods.EmpiricalFisher(train_steps=2, damping=0.5),
+    "GaussNewton": bt.methods.GaussNewton(train_steps=2),
+    "Greedy": bt.methods.Greedy(train_steps=2),
+    "DARTS": bt.methods.DARTS(0.5, train_steps=2),
+    "DARTS, differences": bt.methods.DARTS(0.5, "finite_difference", train_steps=2),
     "Unrolled": bt.Unrolled(3, train_steps=2),
-    "forward, real time": bt.ForwardMode(real_time=True, train_steps=2),
+    "forward, real time": bt.methods.ForwardMode(real_time=True, train_steps=2),
     "checkpointed": bt.Unrolled(4, truncation=3, checkpointed=True, train_steps=2),
 }
 
@@ -105,10 +105,10 @@ class Ridge:
 @pytest.mark.parametrize(
     "method",
     [
-        bt.ExactImplicit(),
+        bt.methods.ExactImplicit(),
         bt.ConjugateGradient(4, 1e-12),
         bt.Neumann(2000),
-        bt.GaussNewton(4, 1e-12, damping=0.0),
+        bt.methods.GaussNewton(4, 1e-12, damping=0.0),
     ],
 )
 @pytest.mark.usefixtures("float64")
@@ -165,7 +165,7 @@ def test_the_parts_and_the_examples_make_up_the_loss():
 
 @pytest.mark.usefixtures("float64")
 def test_example_losses_are_those_of_the_examples():
-    ridge = Ridge(bt.EmpiricalFisher())
+    ridge = Ridge(bt.methods.EmpiricalFisher())
     problem = ridge.model.problem(stacked(ridge.x, ridge.y, None), (*ridge.valid, None))
     w = problem.weights[0]
     found = problem.example_losses(problem.weights, problem.hyperparameters)
@@ -260,8 +260,8 @@ def test_architecture_weights_have_a_direct_part():
     hp.unconstrained.assign(start)
     found = {}
     for name, method in {
-        "first order": bt.DARTS(0.1, None),
-        "second order": bt.DARTS(0.1),
+        "first order": bt.methods.DARTS(0.1, None),
+        "second order": bt.methods.DARTS(0.1),
         "implicit": bt.ConjugateGradient(damping=1e8),
     }.items():
         sgd = keras.optimizers.SGD(1.0)
@@ -405,7 +405,7 @@ def test_a_whole_number_cannot_be_reached():
 
 
 def test_a_prior_has_no_use():
-    prior = bt.GaussianPrior(0.1, 1.0)
+    prior = bt.scales.GaussianHyperprior(0.1, 1.0)
     hp = bt.HyperparameterSpace(l2=bt.Positive(0.1, prior=prior))
     layers = [keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["l2"]))]
     refuse(hp, layers, "`prior` of 'l2' has no effect under Neumann")

@@ -168,8 +168,11 @@ def test_tuned_penalty_on_a_plain_layer():
 def test_hypernetwork_that_is_too_large():
     # (6 + 1)·8 + (8 + 1)·3 = 83 weights for each of two hyperparameters.
     with pytest.raises(ValueError, match=r"166 weights \(83 weights × 2"):
-        classifier(bt.Hypernetwork(max_weights=165))
-    assert len(classifier(bt.Hypernetwork(max_weights=166)).response_variables) == 4
+        classifier(bt.methods.Hypernetwork(max_weights=165))
+    assert (
+        len(classifier(bt.methods.Hypernetwork(max_weights=166)).response_variables)
+        == 4
+    )
 
 
 BAD_OPTIONS = [

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from tests.hypergradients.problems import central_differences
+from tests.methods.problems import central_differences
 
 COUNT = 12
 
@@ -21,7 +21,7 @@ def make_model(scale=None, method=None, dtype="float32", **arguments):
     model.compile(
         keras.optimizers.SGD(0.1),
         hyper_optimizer=keras.optimizers.Adam(0.1),
-        method=method or bt.T1T2(train_steps=1),
+        method=method or bt.methods.T1T2(train_steps=1),
         loss="mse",
         **arguments,
     )
@@ -56,7 +56,7 @@ def test_inner_step_is_that_of_the_weighted_loss(jit_compile):
     weights = np.linspace(0.1, 0.9, COUNT)
     model, hp = make_model(
         bt.Uniform(0.0, 1.0, initial=weights),
-        bt.T1T2(warmup_epochs=9),
+        bt.methods.T1T2(warmup_epochs=9),
         jit_compile=jit_compile,
     )
     plain = model.to_keras()
@@ -71,7 +71,7 @@ def test_inner_step_is_that_of_the_weighted_loss(jit_compile):
 
 
 def test_hypergradient_is_that_of_weighted_least_squares():
-    model, hp = make_model(dtype="float64", method=bt.ExactImplicit())
+    model, hp = make_model(dtype="float64", method=bt.methods.ExactImplicit())
     (x, y), (v, t) = data(), data(1, 7)
     y = y + np.random.default_rng(2).normal(size=y.shape)
     model.fit(
@@ -100,7 +100,7 @@ def test_hypergradient_is_that_of_weighted_least_squares():
 
 
 def test_per_example_gradients_see_the_weights():
-    model, hp = make_model(method=bt.EmpiricalFisher(train_steps=1))
+    model, hp = make_model(method=bt.methods.EmpiricalFisher(train_steps=1))
     before = hp.values()["weights"]
     model.fit(*data(), sample_weight=hp["weights"], validation_data=data(1), verbose=0)
     assert np.any(hp.values()["weights"] != before)
@@ -115,7 +115,7 @@ def test_whole_numbers_stay_weights_in_evaluation():
 
 
 def test_the_next_fit_may_have_ordinary_weights():
-    model, hp = make_model(method=bt.T1T2(warmup_epochs=9))
+    model, hp = make_model(method=bt.methods.T1T2(warmup_epochs=9))
     x, y = data()
     given = {"validation_data": (x, y), "verbose": 0}
     model.fit(x, y, sample_weight=hp["weights"], **given)

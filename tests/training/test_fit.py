@@ -537,9 +537,9 @@ def test_two_hundred_hyperparameters():
     hp = bt.HyperparameterSpace(scales)
     inputs = keras.Input((6,))
     branches = [
-        bt.HyperDense(1, kernel_regularizer=bt.L1L2(hp[f"l2_{k}"], hp[f"l2_{k + 1}"]))(
-            inputs
-        )
+        bt.HyperDense(
+            1, kernel_regularizer=bt.regularizers.L1L2(hp[f"l2_{k}"], hp[f"l2_{k + 1}"])
+        )(inputs)
         for k in range(0, 200, 50)
     ]
     outputs = bt.HyperDense(3)(keras.layers.Concatenate()(branches))

@@ -1,0 +1,191 @@
+"""Forward mode: the derivatives of the weights, carried along with them."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf._arguments import count
+from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf.methods.method import all_at_once
+from bilevel_tf.methods.trajectory.training_run import real
+from bilevel_tf.methods.trajectory.trajectory import Trajectory, check_finite
+from bilevel_tf.network.problem import Hypergradient
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class ForwardMode(Trajectory):
+    """Z_{t+1} = ∂S_t/∂x · Z_t + ∂S_t/∂λ, where Z_t = dx_t/dλ.
+
+    Memory does not depend on the number of steps; time and memory are those of as many
+    runs as there are scalar hyperparameters.
+
+    Args:
+        steps: T, at least 1. Defaults to 1.
+        real_time: In `fit`, carry Z along with the training itself, over all steps
+            since the start, instead of T steps ahead at every outer step: the paper's
+            real-time form, in which the derivative is of the whole run so far. `steps`
+            is then of no effect. Defaults to `False`.
+        max_entries: Most entries of Z in real time: scalar hyperparameters times
+            weights and slots. Defaults to 100 million (400 MB in single precision).
+        **kwargs: See `Method`.
+
+    Raises:
+        ValueError: If it is to restart in real time. At `compile`, if Z would have
+            more entries.
+
+    Reference:
+        Franceschi et al., "Forward and reverse gradient-based hyperparameter
+        optimization", 2017.
+    """
+
+    def __init__(self, steps=1, real_time=False, max_entries=100_000_000, **kwargs):
+        super().__init__(steps, **kwargs)
+        self.real_time = bool(real_time)
+        if self.real_time and self.restart:
+            raise ValueError(
+                "`restart` must be False with `real_time=True`, which goes on with the "
+                "one run that training is. Received: restart=True"
+            )
+        self.max_entries = count(max_entries, "max_entries", 1)
+        self._tangents = []
+        if real_time:
+            self.inner_batches = 0
+
+    def build(self, model):
+        """In real time, make the variables for Z."""
+        super().build(model)
+        if not self.real_time or model.stepping_optimizer is None:
+            return
+        if model.objective_optimizer is not None:
+            raise ValueError(
+                "`real_time` must be False where the objective trains variables of its "
+                f"own, as {type(model.objective).__name__} does: it is the training of "
+                "the model's weights that is followed. Received: real_time=True"
+            )
+        run = self.run(model.problem(None, None))
+        size, shapes = model.hyperparameters.size, real(run.start())
+        entries = size * sum(x.shape.num_elements() for x in shapes)
+        if entries > self.max_entries:
+            raise ValueError(
+                f"Forward mode in real time would carry {entries:,} numbers ({size:,} "
+                f"scalar hyperparameters for every weight and slot), more than "
+                f"max_entries={self.max_entries:,}. Use bilevel_tf.Unrolled or "
+                "bilevel_tf.Neumann, whose memory does not grow with hyperparameters."
+            )
+        self._tangents = [
+            model.add_method_state(f"tangent_{i}", (size, *x.shape), x.dtype.name)
+            for i, x in enumerate(shapes)
+        ]
+
+    def inner_step(self, model, x, y, sample_weight):
+        """An ordinary step; in real time also Z ← ∂S/∂x · Z + ∂S/∂λ."""
+        if not self.real_time:
+            return super().inner_step(model, x, y, sample_weight)
+        batch = keras.tree.map_structure(
+            lambda array: None if array is None else array[None], (x, y, sample_weight)
+        )
+        run = self.run(model.problem(batch, None))
+        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
+        # At the weights before the step, with the noise that the step is going to draw.
+        _, tangents = self.advance(run, 0, run.start(), tangents)
+        tangents = all_at_once(tangents)
+        with tf.control_dependencies(tangents):
+            results = super().inner_step(model, x, y, sample_weight)
+        for variable, value in zip(self._tangents, tangents, strict=True):
+            variable.assign(value)
+        return results
+
+    def outer_step(self, model, validation, training):
+        """λ ← a step along dQ/dλ; in real time with the Z that is there."""
+        if not self.real_time:
+            return super().outer_step(model, validation, training)
+        run = self.run(model.problem(None, validation))
+        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
+        return self.descend(model, self.read(run, run.start(), tangents))
+
+    def initial_tangents(self, run):
+        """Z₀, a list for the real tensors of a state, each with one more axis in front.
+
+        Zeros where the start does not depend on λ.
+        """
+        start = run.start()
+        if run.problem.start is None:
+            size = sum(_sizes(run.problem.hyperparameters))
+            return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
+        return run.push_forward_start(_directions(run.problem.hyperparameters))
+
+    def advance(self, run, t, state, tangents):
+        """x_{t+1} and Z_{t+1}, given those of step t."""
+        directions = _directions(run.problem.hyperparameters)
+        return run.push_forward(t, state, tangents, directions)
+
+    def read(self, run, state, tangents):
+        """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
+        problem = run.problem
+        weights = run.weights(state)
+        outer_loss, cotangent, direct = problem.outer_gradients(weights)
+        total = tf.add_n(
+            [
+                tf.reduce_sum(z * c, axis=list(range(1, z.shape.rank)))
+                for z, c in zip(tangents[: len(weights)], cotangent, strict=True)
+            ]
+        )
+        indirect = run.only_reached(_split(total, problem.hyperparameters))
+        gradients = problem.total(direct, indirect)
+        return Hypergradient(gradients, outer_loss, weights, {})
+
+    def hypergradient(self, problem):
+        """dQ/dλ after T steps from the weights of the problem."""
+        run = self.run(problem)
+        state, tangents = run.start(), self.initial_tangents(run)
+
+        # Also eagerly: vectorisation traces a graph at every call, and once is enough.
+        @apart
+        def advance(t, state, tangents):
+            return self.advance(run, t, state, tangents)
+
+        def body(t, state, tangents, bad):
+            state, tangents = advance(t, state, tangents)
+            bad = tf.where((bad < 0) & ~run.finite(state), t, bad)
+            return t + 1, state, tangents, bad
+
+        start = tf.constant(0), state, tangents, tf.constant(-1)
+        # Else up to ten steps begin before the check of the first has been made, and
+        # all their states and tangents are kept for it.
+        loop = tf.while_loop(
+            lambda t, *_: t < self.steps, body, start, parallel_iterations=1
+        )
+        _, state, tangents, bad = loop
+        check_finite(bad)
+        found = self.read(run, state, tangents)
+        report = {"steps": tf.constant(self.steps), "first_bad_step": bad}
+        return found._replace(report=report)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "real_time": self.real_time,
+            "max_entries": self.max_entries,
+        }
+
+
+def _directions(hyperparameters):
+    """One direction per scalar in λ: a list for λ, each with one more axis in front."""
+    sizes = _sizes(hyperparameters)
+    parts = tf.split(tf.eye(sum(sizes), dtype=tf.float64), sizes, axis=1)
+    return [
+        tf.cast(tf.reshape(p, [sum(sizes), *h.shape]), h.dtype)
+        for p, h in zip(parts, hyperparameters, strict=True)
+    ]
+
+
+def _split(vector, hyperparameters):
+    sizes = _sizes(hyperparameters)
+    parts = tf.split(vector, sizes)
+    return [
+        tf.cast(tf.reshape(p, h.shape), h.dtype)
+        for p, h in zip(parts, hyperparameters, strict=True)
+    ]
+
+
+def _sizes(hyperparameters):
+    return [h.shape.num_elements() for h in hyperparameters]

@@ -1,0 +1,207 @@
+"""Reverse mode with the training run backwards."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf._arguments import count
+from bilevel_tf.autodiff import tensor_lists as states
+from bilevel_tf.autodiff.exact_decay import ExactDecay
+from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf.methods.trajectory.momentum_run import MomentumRun
+from bilevel_tf.methods.trajectory.trajectory import Reverse
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class RMAD(Reverse):
+    """Backpropagation through T steps of SGD with momentum, which is run backwards.
+
+    Weights and velocities are whole numbers, of 2^−fraction_bits each:
+
+        there:  v ← γv − αg(w);  w ← w + v
+        back:   w ← w − v;  v ← (v + αg(w)) / γ
+
+    Only γv loses bits, log₂(1/γ) of each number in each step: they are all that is
+    stored. The way back meets the same states bit for bit. Learning rate and momentum
+    are those of the problem's optimizer, keras.optimizers.SGD.
+
+    Args:
+        steps: T, at least 1.
+        fraction_bits: Bits after the binary point, from 16 to 52. Defaults to 40:
+            numbers to 1e-12, of sizes up to 2 million.
+        **kwargs: See `Method`.
+
+    The report also has "recovered": whether the way back ended where training started.
+    If not, the hypergradient is wrong.
+
+    Raises:
+        ValueError: If an argument is out of range. At the call, if the optimizer is
+            none of these, or its momentum no fraction with a denominator of at most
+            1,000.
+        FloatingPointError: At the call, when running eagerly, if the weights became
+            infinite, NaN or too large.
+
+    Reference:
+        Maclaurin, Duvenaud & Adams, "Gradient-based hyperparameter optimization
+        through reversible learning", 2015, Alg. 2 and 3.
+    """
+
+    def __init__(self, steps, fraction_bits=40, **kwargs):
+        super().__init__(steps, **kwargs)
+        if count(fraction_bits, "fraction_bits", 16) > 52:
+            raise ValueError(
+                "`fraction_bits` must be at most 52, those of a float64. "
+                f"Received: fraction_bits={fraction_bits}"
+            )
+        self.fraction_bits = fraction_bits
+
+    def run(self, problem):
+        """A run of SGD with momentum."""
+        return ReversibleRun(problem, self.fraction_bits)
+
+    def begin(self, run):
+        """w, v and the buffer as integers, and room for the full buffers."""
+        weights = run.whole(run.weights(run.start()))
+        rest = [tf.zeros_like(w) for w in weights]
+        periods = -(-self.steps // self._period(run))
+        return weights, rest, rest, states.empty(rest, periods)
+
+    def _period(self, run):
+        return min(run.decay.period or self.steps, self.steps)
+
+    def advance(self, run, t, memory):
+        """v ← γv − αg(w); w ← w + v; the buffer is emptied after each period."""
+        weights, velocity, buffer, kept = memory
+        period = self._period(run)
+        buffer = _where(tf.equal(t % period, 0), _zeros(buffer), buffer)
+        moves, finite = run.moves(t, weights)
+        decayed, buffer = _each(run.decay.apply, velocity, buffer)
+        velocity = [v + m for v, m in zip(decayed, moves, strict=True)]
+        weights = [w + v for w, v in zip(weights, velocity, strict=True)]
+        # Replaced in every step, so that what stays is the buffer when it is full.
+        kept = states.written(kept, t // period, buffer)
+        return (weights, velocity, buffer, kept), finite & run.within(weights)
+
+    def recall(self, run, t, memory):
+        """w ← w − v; v ← (v + αg(w)) / γ."""
+        weights, velocity, buffer, kept = memory
+        period = self._period(run)
+        full = tf.equal((t + 1) % period, 0)
+        buffer = _where(full, states.read(kept, t // period), buffer)
+        weights = [w - v for w, v in zip(weights, velocity, strict=True)]
+        moves, _ = run.moves(t, weights)
+        velocity = [v - m for v, m in zip(velocity, moves, strict=True)]
+        velocity, buffer = _each(run.decay.undo, velocity, buffer)
+        state = run.state(t, run.floats(weights), run.floats(velocity))
+        return state, (weights, velocity, buffer, kept)
+
+    def current(self, run, memory):
+        """The last state."""
+        weights, velocity, *_ = memory
+        return run.state(self.steps, run.floats(weights), run.floats(velocity))
+
+    def more(self, run, memory):
+        """Whether weights and velocities are those of the start."""
+        pairs = zip(self.begin(run)[:3], memory[:3], strict=True)
+        same = [
+            tf.reduce_all(tf.equal(a, b))
+            for start, end in pairs
+            for a, b in zip(start, end, strict=True)
+        ]
+        return {"recovered": tf.reduce_all(tf.stack(same))}
+
+    def get_config(self):
+        return {**super().get_config(), "fraction_bits": self.fraction_bits}
+
+
+class ReversibleRun(MomentumRun):
+    """A `MomentumRun` in whole numbers.
+
+    Args:
+        problem: A `Problem`.
+        fraction_bits: Bits after the binary point.
+
+    Attributes:
+        decay: The momentum, an `ExactDecay`.
+    """
+
+    def __init__(self, problem, fraction_bits):
+        super().__init__(problem, "RMAD")
+        momentum = self.keras_optimizer.momentum
+        if "momentum" in self.tuned or not momentum:
+            raise ValueError(
+                "RMAD runs SGD with momentum backwards, a constant one above 0. Use "
+                "bilevel_tf.Unrolled for others. Received an optimizer with "
+                + ("tuned momentum" if "momentum" in self.tuned else "momentum=0")
+            )
+        try:
+            self.decay = ExactDecay.of(momentum)
+        except ValueError as error:
+            raise ValueError(
+                f"RMAD cannot undo this momentum exactly. {error}"
+            ) from error
+        self._unit = 2.0**fraction_bits
+        self._limit = 2 ** (61 - fraction_bits)
+        self._increment = self._apart(self.increment)
+
+    def whole(self, tensors):
+        """Floats as integers, rounded."""
+        return [
+            tf.cast(tf.round(tf.cast(x, tf.float64) * self._unit), tf.int64)
+            for x in tensors
+        ]
+
+    def floats(self, tensors):
+        """Integers as floats."""
+        pairs = zip(tensors, self.problem.weights, strict=True)
+        return [tf.cast(tf.cast(x, tf.float64) / self._unit, w.dtype) for x, w in pairs]
+
+    def moves(self, t, weights):
+        """−αg(w) as integers, and whether all are finite."""
+        moves = self._increment(t, self.floats(weights))
+        fits = [tf.reduce_all(tf.abs(m) < tf.cast(self._limit, m.dtype)) for m in moves]
+        return self.whole(moves), tf.reduce_all(tf.stack(fits))
+
+    def within(self, weights):
+        """Whether integers are far enough from the largest."""
+        limit = tf.constant(2**61, tf.int64)
+        return tf.reduce_all(
+            tf.stack([tf.reduce_all(tf.abs(w) < limit) for w in weights])
+        )
+
+    def _apart(self, function):
+        """`function`, compiled apart from what is around it.
+
+        The way back must get the same bits as the way there, and a compiler that sees
+        two different loops fuses and rounds differently. TensorFlow leaves a function
+        alone that it must not inline. XLA inlines all functions, but not a loop whose
+        length it does not know, nor moves out of one what changes in it.
+        """
+        if tf.executing_eagerly():
+            return function
+        weights = self.problem.weights
+        function = apart(function).get_concrete_function(
+            tf.TensorSpec([], tf.int32),
+            [tf.TensorSpec(w.shape, w.dtype) for w in weights],
+        )
+
+        def once(t, weights):
+            def body(i, x):
+                return i + 1, function(t, x)
+
+            length = tf.minimum(t + 1, 1)
+            return tf.while_loop(lambda i, _: i < length, body, (0, weights))[1]
+
+        return once
+
+
+def _each(function, *lists):
+    pairs = [function(*items) for items in zip(*lists, strict=True)]
+    return [list(result) for result in zip(*pairs, strict=True)]
+
+
+def _zeros(tensors):
+    return [tf.zeros_like(x) for x in tensors]
+
+
+def _where(condition, a, b):
+    return [tf.where(condition, x, y) for x, y in zip(a, b, strict=True)]

@@ -1,0 +1,187 @@
+"""What the methods share that differentiate the steps of a training run."""
+
+import tensorflow as tf
+
+from bilevel_tf._arguments import count
+from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf.methods.differentiating import Differentiating
+from bilevel_tf.methods.trajectory.training_run import TrainingRun
+from bilevel_tf.network.problem import Hypergradient
+
+
+class Trajectory(Differentiating):
+    """dQ(θ_T(λ), λ)/dλ, where θ_T is the end of T optimizer steps.
+
+    Nothing differentiates a loop: one loop takes the steps, and the derivatives are
+    carried through single steps, by that loop or by a second one.
+
+    Args:
+        steps: T, at least 1.
+        restart: In `fit`, start every outer step's run from the weights that the model
+            had when it was compiled, with fresh slots, and leave the model at the end
+            of that run. Defaults to `False`: look ahead from the current weights and
+            slots, and leave these as they are.
+        fixed_batches: In `fit`, take the same T training batches, in the same order,
+            for all outer steps. Defaults to `False`: fresh ones.
+        **kwargs: See `Method`.
+
+    The report has the "steps" and the "first_bad_step", the number from 0 of the first
+    one after which the weights were not finite, or −1.
+
+    Raises:
+        ValueError: At the call, if the problem has no optimizer, or none that can be
+            differentiated.
+        FloatingPointError: At the call, when running eagerly, if the weights became
+            infinite or NaN.
+    """
+
+    needs_optimizer = True
+
+    def __init__(self, steps, restart=False, fixed_batches=False, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = count(steps, "steps", 1)
+        self.restart = bool(restart)
+        self.fixed_batches = bool(fixed_batches)
+        self.inner_batches = self.steps
+
+    def build(self, model):
+        """Check also that the optimizer's steps can be differentiated.
+
+        Raises:
+            ValueError: If not.
+        """
+        super().build(model)
+        # Without one the model is being made from its config.
+        if model.stepping_optimizer is not None:
+            self.run(model.problem(None, None))
+        if self.restart:
+            variables = model.objective.variables(model)
+            self._start = [
+                model.add_method_state(f"start_{i}", w.shape, w.dtype)
+                for i, w in enumerate(variables)
+            ]
+            self._assign(self._start, variables)
+
+    def outer_step(self, model, validation, training):
+        """λ ← a step along dQ/dλ; with `restart` also w ← θ_T."""
+        if not self.restart:
+            return super().outer_step(model, validation, training)
+        problem = model.problem(training, validation)
+        problem.weights = [tf.convert_to_tensor(v) for v in self._start]
+        problem.resumes = False
+        found = self.hypergradient(problem)
+        logs = self.descend(model, found)
+        self._assign(model.objective.variables(model), found.weights)
+        return logs
+
+    @staticmethod
+    def _assign(variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def run(self, problem):
+        """A `TrainingRun` of the problem."""
+        return TrainingRun(problem)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "steps": self.steps,
+            "restart": self.restart,
+            "fixed_batches": self.fixed_batches,
+        }
+
+
+class Reverse(Trajectory):
+    """Reverse mode: from the last step to the first, the cotangents of the states.
+
+        x̄_T = ∂Q/∂x_T;   x̄_t = (∂S_t/∂x)ᵀ x̄_{t+1};   λ̄ += (∂S_t/∂λ)ᵀ x̄_{t+1}
+
+    The methods differ in where this finds the states x_t. A subclass says what of the
+    run it keeps in memory (`begin`, `advance`, `current`), and how it finds the states
+    again, from the last to the first (`recall`). Memories are structures of tensors
+    and `TensorArray`s.
+    """
+
+    first = 0
+
+    def begin(self, run):
+        """The memory before the first step of a `TrainingRun`."""
+        raise NotImplementedError
+
+    def advance(self, run, t, memory):
+        """The memory after step t, and whether that was finite, a boolean scalar."""
+        raise NotImplementedError
+
+    def current(self, run, memory):
+        """The state at the end of all steps."""
+        raise NotImplementedError
+
+    def turn(self, run, memory):
+        """What the way back starts with."""
+        return memory
+
+    def recall(self, run, t, memory):
+        """x_t, and the memory without it."""
+        raise NotImplementedError
+
+    def more(self, run, memory):
+        """Further entries of the report, when the way back has ended."""
+        return {}
+
+    def hypergradient(self, problem):
+        """dQ/dλ after T steps from the weights of the problem."""
+        run = self.run(problem)
+        memory, bad = self._forward(run)
+        check_finite(bad)
+        end = self.current(run, memory)
+        weights = run.weights(end)
+        outer_loss, cotangent, direct = problem.outer_gradients(weights)
+        cotangent = run.output_cotangent(end, cotangent)
+        cotangent, gathered, memory = self._backward(run, memory, cotangent)
+        if problem.start is not None:
+            gathered = _sums(gathered, run.pull_back_start(cotangent))
+        gradients = problem.total(direct, run.only_reached(gathered))
+        report = {
+            "steps": tf.constant(self.steps),
+            "first_bad_step": bad,
+            **self.more(run, memory),
+        }
+        return Hypergradient(gradients, outer_loss, weights, report)
+
+    def _forward(self, run):
+        def body(t, memory, bad):
+            memory, finite = self.advance(run, t, memory)
+            return t + 1, memory, tf.where((bad < 0) & ~finite, t, bad)
+
+        start = tf.constant(0), self.begin(run), tf.constant(-1)
+        return tf.while_loop(lambda t, *_: t < self.steps, body, start)[1:]
+
+    def _backward(self, run, memory, cotangent):
+        eager = tf.executing_eagerly()
+        pull_back = run.pull_back if eager else apart(run.pull_back)
+
+        def body(t, memory, cotangent, gathered):
+            state, memory = self.recall(run, t, memory)
+            cotangent, found = pull_back(t, state, cotangent)
+            return t - 1, memory, cotangent, _sums(gathered, found)
+
+        zeros = [tf.zeros_like(h) for h in run.problem.hyperparameters]
+        start = tf.constant(self.steps - 1), self.turn(run, memory), cotangent, zeros
+        loop = tf.while_loop(lambda t, *_: t >= self.first, body, start)
+        _, memory, cotangent, gathered = loop
+        return cotangent, gathered, memory
+
+
+def check_finite(bad):
+    """Raise a `FloatingPointError` that names the step; eagerly only."""
+    if tf.executing_eagerly() and bad >= 0:
+        raise FloatingPointError(
+            f"The weights became infinite or NaN in step {int(bad)} of training. "
+            "A smaller learning rate, gradient clipping, or other hyperparameters "
+            "keep them finite."
+        )
+
+
+def _sums(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]

@@ -1,0 +1,52 @@
+"""Log-determinants of Hessians that have all their entries."""
+
+import tensorflow as tf
+
+from bilevel_tf.autodiff.dense_jacobian import dense_jacobian
+from bilevel_tf.autodiff.determinants import log_absolute_determinant, log_determinant
+from bilevel_tf.autodiff.vectors import flatten
+
+
+def exact(term, weights, precisions):
+    """log |det H|, H = ∂²/∂w² −log p(D|w) + A.
+
+    Args:
+        term: The `DataTerm`.
+        weights: List of tensors.
+        precisions: A, a list of tensors shaped as the weights.
+    """
+
+    def slope(weights, hyperparameters):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            value = term.at(hyperparameters).value(weights)
+        return flatten(tape.gradient(value, weights, unconnected_gradients="zero"))
+
+    hessian = dense_jacobian(slope, weights, term.hyperparameters)
+    return log_absolute_determinant(hessian + tf.linalg.diag(flatten(precisions)))
+
+
+def gauss_newton(term, weights, precisions):
+    """log |Jᵀ Λ J + A|, arguments as of `exact`.
+
+    As log |A| + log |I + M·Mᵀ| with M = Λ^½ J A^-½, or |I + Mᵀ·M|, whichever is known
+    to be smaller (the matrix determinant lemma).
+    """
+    parameters = term.parameters(weights)
+    jacobian = dense_jacobian(
+        lambda w, h: term.at(h).parameters(w), weights, term.hyperparameters
+    )
+    columns = sum(w.shape.num_elements() for w in weights)
+    root = term.curvature_root(weights, parameters)
+    outputs = parameters.shape[-1]
+    jacobian = tf.reshape(jacobian, [-1, outputs, columns])
+    scaled = tf.matmul(root, jacobian, transpose_a=True)
+    scaled = tf.reshape(tf.cast(scaled, tf.float64), [-1, columns])
+    precision = tf.cast(flatten(precisions), tf.float64)
+    scaled *= tf.math.rsqrt(precision)
+    wide = scaled.shape[0] is not None and scaled.shape[0] < columns
+    product = tf.matmul(scaled, scaled, transpose_a=not wide, transpose_b=wide)
+    size = scaled.shape[0] if wide else columns
+    return tf.reduce_sum(tf.math.log(precision)) + log_determinant(
+        product + tf.eye(size, dtype=tf.float64)
+    )

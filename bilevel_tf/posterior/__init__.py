@@ -1,0 +1,6 @@
+"""What a posterior over the weights is good for."""
+
+from bilevel_tf.posterior.predictive import PredictiveResult, predictive
+from bilevel_tf.posterior.pruning import PruningResult, prune, pruning_curve
+
+__all__ = ["PredictiveResult", "PruningResult", "predictive", "prune", "pruning_curve"]
