@@ -78,7 +78,7 @@ def tuner(count, columns):
 
     def best(x, y, point):
         """Q and dQ/dλ at the weights trained with these hyperparameters."""
-        problem = model.problem((x[None], y[None], None), (x, y, None))
+        problem = model.network.problem((x[None], y[None], None), (x, y, None))
         train = minimiser(problem.inner, tolerance=1e-10)
         problem.weights, _ = train(problem.weights, [point])
         problem.hyperparameters = [point]

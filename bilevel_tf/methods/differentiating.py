@@ -2,7 +2,10 @@
 
 import tensorflow as tf
 
-from bilevel_tf.methods.method import Method, all_at_once
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.layers.noise.dropout import HyperDropout
+from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
+from bilevel_tf.scales.integer import Integer
 
 
 class Differentiating(Method):
@@ -19,16 +22,16 @@ class Differentiating(Method):
     inner_batches = 1
     needs_optimizer = False
 
-    def build(self, model):
-        """Check that dQ/dλ can be had by differentiation.
+    def check(self, network):
+        """Check that the losses can be differentiated by the hyperparameters.
 
         Raises:
             ValueError: If a hyperparameter acts in a way that has no derivative, or
-                has a prior, which this method has no use for.
+                has a prior, which this method would ignore.
         """
-        model.check_hyperparameters_differentiable(type(self).__name__)
+        check_differentiable(network, self)
         if not self.needs_optimizer:
-            model.check_optimizer_not_tuned(type(self).__name__)
+            check_optimizer_not_tuned(network, self)
 
     def hypergradient(self, problem):
         """dQ/dλ of a `Problem`.
@@ -38,17 +41,41 @@ class Differentiating(Method):
         """
         raise NotImplementedError
 
-    def outer_step(self, model, validation, training):
-        """λ ← a step along dQ/dλ, Q being the loss of the validation batch."""
-        return self.descend(
-            model, self.hypergradient(model.problem(training, validation))
-        )
+    def outer_step(self, network, validation, training):
+        """λ ← a step along dQ/dλ, where Q is the objective on the given batch."""
+        problem = network.problem(training, validation)
+        return self.descend(network, self.hypergradient(problem))
 
-    def descend(self, model, found):
-        """Hand a `Hypergradient` to the model's hyper-optimizer; returns the logs."""
-        variables = self.tuned_variables(model.hyperparameters)
-        model.hyper_optimizer.apply(all_at_once(found.gradients), variables)
+    def descend(self, network, found):
+        """Hand a `Hypergradient` to the hyper-optimizer and return the logs."""
+        variables = self.tuned_variables(network.hyperparameters)
+        network.hyper_optimizer.apply(all_at_once(found.gradients), variables)
         report = {f"hypergradient_{k}": v for k, v in found.report.items()}
         logs = {name: report[name] for name in self.log_names}
-        logs |= model.objective.logs(model, found.outer_loss)
+        logs |= network.objective.logs(network, found.outer_loss)
         return {name: tf.cast(value, "float32") for name, value in logs.items()}
+
+
+def check_differentiable(network, method):
+    """Raise a `ValueError` if the effect of a hyperparameter has no derivative."""
+    name, fitting = type(method).__name__, "DeltaSTN, CenteredSTN, STN or Hypernetwork"
+    for layer in network.layers:
+        rate = getattr(layer, "rate", None)
+        if isinstance(layer, HyperDropout) and isinstance(rate, Hyperparameter):
+            raise ValueError(
+                f"{name} cannot reach '{rate.name}', the rate of the dropout in "
+                f"'{layer.name}': a unit is kept or not, so that the loss has no "
+                "derivative in the rate. Use a method that fits a response: "
+                f"{fitting}; or tune HyperGaussianNoise instead."
+            )
+    for tuned, scale in network.hyperparameters.scales.items():
+        if isinstance(scale, Integer):
+            raise ValueError(
+                f"{name} cannot reach '{tuned}', a whole number, which has no "
+                f"derivative. Use a method that fits a response: {fitting}."
+            )
+        if scale.prior is not None:
+            raise ValueError(
+                f"`prior` of '{tuned}' has no effect under {name}, which keeps no "
+                f"distribution of hyperparameters. Leave it out, or use {fitting}."
+            )

@@ -8,7 +8,7 @@ from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
 
 def linearized_gradients(
-    model, x, y, sample_weight, variables, scale_loss, *, delta, values
+    network, x, y, sample_weight, variables, scale_loss, *, delta, values
 ):
     """Gradients of L_T at y + J_yw Δw (Eq. 3.13), without differentiating a JVP.
 
@@ -24,7 +24,7 @@ def linearized_gradients(
     through J_yw itself is left out.
 
     Args:
-        model: The `BilevelModel`.
+        network: The `Network`.
         x, y, sample_weight: A batch.
         variables: Keras variables to differentiate with respect to.
         scale_loss: Function applied to the loss before it is differentiated.
@@ -35,7 +35,7 @@ def linearized_gradients(
         Loss, predictions of the linearised network, gradients in order.
     """
     sources = [v.value for v in variables]
-    heads, peeled = model.output_heads()
+    heads, peeled = network.output_heads()
     attributes = {"delta": delta, "values": values}
     with (
         Tangents(delta, delta) as tangents,
@@ -43,14 +43,14 @@ def linearized_gradients(
     ):
         tape.watch(sources)
         with begin_pass(tangents=tangents, peeled=peeled, **attributes):
-            outputs = model(x, training=True)
-            added = model.added_losses()
+            outputs = network(x, training=True)
+            added = network.added_losses()
         targets = [*keras.tree.flatten(outputs), *added]
     moved = [_moved(target, tangents.of(target)) for target in targets]
     with tf.GradientTape(watch_accessed_variables=False) as penalty_tape:
         penalty_tape.watch(sources)
         with begin_pass(**attributes):
-            penalties = model.penalties()
+            penalties = network.penalties()
         penalty = tf.add_n(penalties) if penalties else None
         scaled_penalty = None if penalty is None else scale_loss(penalty)
     with tf.GradientTape(watch_accessed_variables=False) as loss_tape:
@@ -59,7 +59,7 @@ def linearized_gradients(
         flat = [head(t) for head, t in zip(heads, moved[:count], strict=True)]
         predictions = keras.tree.pack_sequence_as(outputs, flat)
         with begin_pass(losses=tuple(moved[count:]), **attributes):
-            loss = model.compute_loss(x, y, predictions, sample_weight, training=True)
+            loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
         scaled = scale_loss(loss)
     cotangents = loss_tape.gradient(scaled, moved, unconnected_gradients="zero")
     gradients = tape.gradient(targets, sources, output_gradients=cotangents)

@@ -13,18 +13,18 @@ from bilevel_tf.objectives.objective import Objective
 class BayesianObjective(Objective):
     """Its training loss is a mean negative log likelihood, and priors do the rest."""
 
-    def data_size(self, model):
+    def data_size(self, network):
         """N of the priors; a `ValueError` if they disagree."""
         raise NotImplementedError
 
-    def check(self, model):
+    def check(self, network):
         """Check the losses, the optimizer, and that there is one N."""
         name = type(self).__name__
-        likelihoods(model, name)
-        self.data_size(model)
-        check_no_weight_decay(model, name)
+        likelihoods(network, name)
+        self.data_size(network)
+        check_no_weight_decay(network, name)
 
-    def prepare(self, model, x, y, sample_weight):
+    def prepare(self, network, x, y, sample_weight):
         """The training data as they are, after checks.
 
         Raises:
@@ -32,7 +32,7 @@ class BayesianObjective(Objective):
                 given, or there are sample weights.
         """
         check_unweighted(sample_weight, type(self).__name__)
-        data_size = self.data_size(model)
+        data_size = self.data_size(network)
         shape = getattr(keras.tree.flatten(x)[0], "shape", None)
         if shape and shape[0] != data_size:
             raise ValueError(
@@ -43,7 +43,7 @@ class BayesianObjective(Objective):
             )
         return x, y, sample_weight
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(self, network, x, y, sample_weight):
         """As of every objective; weights may also come with a dataset or classes."""
         check_unweighted(sample_weight, type(self).__name__)
-        return super().inner_step(model, x, y, sample_weight)
+        return super().inner_step(network, x, y, sample_weight)

@@ -41,11 +41,11 @@ class ELBO(BayesianObjective):
 
     suggested_method = "bilevel_tf.methods.DARTS(second_order=None)"
 
-    def check(self, model):
+    def check(self, network):
         """Check that the training loss is the bound."""
-        super().check(model)
-        _check_unpenalized(model)
-        for variable in model.trainable_variables:
+        super().check(network)
+        _check_unpenalized(network)
+        for variable in network.weights:
             # It lacks the prior's normaliser, without which a precision goes to zero.
             for reference in references(variable.regularizer):
                 raise ValueError(
@@ -54,10 +54,10 @@ class ELBO(BayesianObjective):
                     "prior of a variational layer, or make it a number."
                 )
 
-    def data_size(self, model):
+    def data_size(self, network):
         """N of the priors, or raise a `ValueError` if they disagree."""
         sizes = {}
-        for layer in variational_layers(model, "ELBO"):
+        for layer in variational_layers(network.layers, "ELBO"):
             for posterior in layer.posteriors():
                 sizes.setdefault(posterior.prior.data_size, layer.name)
         if len(sizes) > 1:
@@ -73,9 +73,9 @@ class ELBO(BayesianObjective):
         return self.inner_loss(network, weights, hyperparameters, batch)
 
 
-def _check_unpenalized(model):
+def _check_unpenalized(network):
     """Raise a `ValueError` where means have a penalty beside the divergence."""
-    for layer in variational_layers(model, "ELBO"):
+    for layer in variational_layers(network.layers, "ELBO"):
         for name in _PENALTIES:
             penalty = getattr(layer, name)
             # One that is tuned has an error of its own.

@@ -31,11 +31,11 @@ def loss_object(given):
     return _CLASSES[loss]() if known else loss
 
 
-def likelihoods(model, objective):
+def likelihoods(network, objective):
     """The model's losses, one per output, each a mean negative log likelihood.
 
     Args:
-        model: A compiled model.
+        network: The compiled `Network`.
         objective: Name of what needs them, for errors.
 
     Returns:
@@ -44,16 +44,16 @@ def likelihoods(model, objective):
     Raises:
         ValueError: If a loss is none, or losses are weighted.
     """
-    weights = model._compile_config.config.get("loss_weights")
+    weights = network.loss_weights
     if weights is not None:
         raise ValueError(
             f"`loss_weights` must be left out under {objective}: a weighted log "
             f"likelihood is none. Received: loss_weights={weights!r}"
         )
-    outputs = keras.tree.flatten(model.outputs)
+    outputs = keras.tree.flatten(network.outputs)
     return [
         _likelihood(loss, output, objective)
-        for loss, output in zip(model.loss_per_output(), outputs, strict=True)
+        for loss, output in zip(network.losses, outputs, strict=True)
     ]
 
 
@@ -66,9 +66,9 @@ def check_unweighted(sample_weight, objective):
         )
 
 
-def check_no_weight_decay(model, objective):
+def check_no_weight_decay(network, objective):
     """Raise a `ValueError` if the optimizer decays weights."""
-    optimizer = model.stepping_optimizer
+    optimizer = network.stepping_optimizer
     if isinstance(optimizer, TunedOptimizer):
         decay = optimizer.functions.get(
             "weight_decay", optimizer.config["weight_decay"]

@@ -1,90 +1,152 @@
 """The protocol of all objectives."""
 
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.network.network import Network
+
 
 class Objective:
     """Q, by which hyperparameters are judged, and L, which trains the weights for it.
 
-    A `BilevelModel` calls `check` and `build` when it is compiled, before its method
-    is built, `prepare` on the data given to `fit`, `inner_step` on every training
-    batch. Methods that differentiate training ask for `inner_loss` and `outer_loss`,
-    which are traced into `tf.function`s. It keeps nothing of a model, so that one
-    object can judge several.
+    A `BilevelModel` takes an objective through these stages, and gives it its `Network`
+    in each of them:
+
+    1. `check(network)`, in `compile`: raise an error if this objective cannot judge
+       the network.
+    2. `build(network)`, in `compile`, and before it when a model is loaded: make
+       variables with `network.add_state` and, only if `network.compiled` is true,
+       `network.add_optimizer`.
+    3. `prepare(network, x, y, sample_weight)`, on the data given to `fit`.
+    4. `inner_step(network, x, y, sample_weight)`, on every training batch.
+    5. `inner_loss` and `outer_loss`, asked for by methods that differentiate training:
+       plain functions of weights and hyperparameters, traced into `tf.function`s.
+    6. `logs(network, outer_loss)`, after every outer step.
+
+    An objective object has the arguments that it was made with and nothing else, so
+    that one object can serve several models: all state is in the network.
+
+    To write an objective of your own, subclass this class and implement `outer_loss`
+    with the plain functions of the network (`Network.loss`, `Network.predict`,
+    `Network.data_loss`). Override `inner_loss` only together with `inner_step`, so that
+    methods differentiate what the steps minimise. Implement `get_config` if you have
+    arguments, and register the class with `keras.saving.register_keras_serializable`;
+    models that use it can then be saved.
 
     Attributes:
-        judged_on: Which data outer batches are drawn from: "validation" or "training".
-        responds: Whether methods that fit a best response can use the objective.
-        suggested_method: A method that fits, as a user would write it.
+        judged_on: The data from which outer batches are drawn: "validation" or
+            "training" (the default).
+        responds: Whether methods that fit a best response can use the objective; they
+            minimise the compiled loss on the outer batches. Defaults to `False`.
+        composed: Whether `inner_loss` is the compiled loss of the outputs plus
+            penalties, which methods that need it in its parts rely on. `False` for a
+            subclass that overrides `inner_loss`, unless it says otherwise.
+        suggested_method: A method that fits, as a user would write it, for errors.
         log_names: Names of what `logs` returns.
+
+    Example:
+
+    The worst loss of an example in place of the mean:
+
+    >>> class WorstCase(bt.objectives.Objective):
+    ...     judged_on = "validation"
+    ...     def outer_loss(self, network, weights, hyperparameters, batch):
+    ...         losses = network.example_losses(weights, hyperparameters, batch)
+    ...         return tf.reduce_max(losses)
     """
 
     judged_on = "training"
     responds = False
+    composed = True
     suggested_method = "bilevel_tf.ConjugateGradient()"
-    log_names = ()
+    log_names: tuple[str, ...] = ()
 
-    def build(self, model):
-        """Create what it needs.
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "inner_loss" in vars(cls) and "composed" not in vars(cls):
+            cls.composed = False
 
-        That is `model.add_method_state` for variables and `model.add_optimizer` for
-        what trains them. A model that is made from its config, to be compiled later or
-        not at all, builds this as well; its `stepping_optimizer` is then `None`.
-        """
+    def check(self, network: Network) -> None:
+        """Raise a `ValueError` if this objective cannot judge the compiled network."""
 
-    def check(self, model):
-        """Raise a `ValueError` if the compiled model cannot be judged by this."""
+    def build(self, network: Network) -> None:
+        """Create what the objective needs: variables, an optimizer for them."""
 
-    def variables(self, model):
+    def variables(self, network: Network) -> list[keras.Variable]:
         """The trained variables θ that L and Q are functions of."""
-        return model.trainable_variables
+        return network.weights
 
-    def optimizer(self, model):
+    def optimizer(self, network: Network) -> Any:
         """What trains them: a Keras optimizer or a `TunedOptimizer`."""
-        return model.stepping_optimizer
+        return network.stepping_optimizer
 
-    def prepare(self, model, x, y, sample_weight):
-        """The training data in the form in which `inner_step` and the losses take it.
+    def prepare(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[Any, Any, Any]:
+        """The training data in the form in which `inner_step` and the losses take them.
 
         Args:
-            model: The compiled model.
-            x, y, sample_weight: As given to `fit`, after `validation_split`.
+            network: The compiled network.
+            x, y, sample_weight: As given to `fit`, without what `validation_split`
+                takes away.
 
         Returns:
             The three of them.
         """
         return x, y, sample_weight
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[tf.Tensor, Any]:
         """Train on a batch.
+
+        Args:
+            network: The network.
+            x, y, sample_weight: A training batch.
 
         Returns:
             The training loss, a scalar, and the predictions, for the metrics.
         """
-        return model.method.inner_step(model, x, y, sample_weight)
+        return network.method.inner_step(network, x, y, sample_weight)
 
-    def inner_loss(self, network, weights, hyperparameters, batch):
-        """L, a scalar: here the training loss of `fit`.
+    def inner_loss(
+        self,
+        network: Network,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+    ) -> tf.Tensor:
+        """L, a scalar; by default the training loss of `fit`.
 
         Args:
-            network: The model as a `StatelessModel`.
-            weights: Values of `variables`, a list of tensors.
-            hyperparameters: Values of the hyperparameters, a list of tensors.
+            network: The network.
+            weights: Values of `variables`.
+            hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
             batch: x, y and sample weights.
         """
         return network.loss(weights, hyperparameters, batch, training=True)
 
-    def outer_loss(self, network, weights, hyperparameters, batch):
-        """Q, a scalar to be minimised; arguments as of `inner_loss`."""
-        raise NotImplementedError
+    def outer_loss(
+        self,
+        network: Network,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+    ) -> tf.Tensor:
+        """Q, a scalar to be minimised; arguments as for `inner_loss`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `outer_loss`.")
 
-    def logs(self, model, outer_loss):
+    def logs(self, network: Network, outer_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """What `fit` shows of a Q that an outer step has found, scalars by name."""
         return dict.fromkeys(self.log_names, outer_loss)
 
-    def get_config(self):
-        """Arguments to make this objective again."""
+    def get_config(self) -> dict[str, Any]:
+        """The arguments to make this objective again."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
+    def from_config(cls, config: dict[str, Any]) -> "Objective":
+        """Make an objective from what `get_config` returned."""
         return cls(**config)

@@ -69,7 +69,7 @@ def predictive(model, x, draws=32, batch_size=32):
     """
     count(draws, "draws", 2)
     count(batch_size, "batch_size", 1)
-    variational_layers(model, "predictive")
+    variational_layers(model._flatten_layers(include_self=False), "predictive")
     if len(model.outputs) > 1:
         raise ValueError(
             "`model` must have one output. Received: a model with "

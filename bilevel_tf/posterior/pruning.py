@@ -121,7 +121,7 @@ def _kept(model):
 
 
 def _posteriors(model, purpose):
-    layers = variational_layers(model, purpose)
+    layers = variational_layers(model._flatten_layers(include_self=False), purpose)
     return [posterior for layer in layers for posterior in layer.posteriors()]
 
 

@@ -6,11 +6,11 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.hyper.hyper_layer import references
-from bilevel_tf.network.model_problem import model_problem
+from bilevel_tf.network.keras_network import KerasNetwork
+from bilevel_tf.network.output_heads import check_losses_fit_outputs
 from bilevel_tf.network.responding_network import RespondingNetwork
-from bilevel_tf.network.stateless_model import StatelessModel
 from bilevel_tf.objectives.validation_loss import ValidationLoss
-from bilevel_tf.optimizers.following import beside, following
+from bilevel_tf.optimizers.following import following
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import (
     checks,
@@ -79,7 +79,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self.progress = rounds.Progress()
         self.outer = None
         self.example_weights = None
-        self.method_state = {}
+        self.network_state = {}
+        self.network = KerasNetwork(self)
         for layer in self._flatten_layers(include_self=False):
             for reference in checks.layer_references(layer):
                 reference.bind(hyperparameters)
@@ -163,7 +164,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         tuned = _is_tuned(optimizer)
         config = optimizer.config if tuned else None
         super().compile(following(optimizer, self.hyperparameters), loss, **kwargs)
-        # Of a loss scale steps are taken without, which is the same to rounding.
+        # Unwrap the LossScaleOptimizer: our steps do not scale the loss; results agree
+        # up to rounding.
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
@@ -171,52 +173,40 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         for part in keras.tree.flatten(loss):
             for reference in references(part):
                 reference.bind(self.hyperparameters)
-        checks.check_losses_fit_outputs(self, loss)
+        check_losses_fit_outputs(self.outputs, self.network.losses)
         self.objective = objective
         checks.check_log_names(self)
-        objective.check(self)
-        self._respond_by(method)
+        self._build_stages(objective, method)
         self.optimizer.build(self.trainable_variables)
         self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
         self.response_follows = response_optimizer is None
-        self.response_optimizer.build(self.response_variables)
+        self.response_optimizer.build(self.network.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = _optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
 
-    def _respond_by(self, method):
-        self.method_state.clear()
-        self.objective_stepping_optimizer = None
-        self.objective.build(self)
-        method.build(self)
-        self.method = method
+    def _build_stages(self, objective, method):
+        """Take objective and method through `check` and `build`.
 
-    def add_optimizer(self, variables, weights):
-        """Give an objective that trains variables of its own an optimizer for them.
-
-        It is a copy of the weights' with slots of its own, which follows its learning
-        rate and is saved with the model.
-
-        Args:
-            variables: What it trains.
-            weights: For each of these the weight that it stands for.
+        A model that is being loaded is not compiled and cannot be checked yet.
         """
-        self.objective_stepping_optimizer = beside(
-            self.stepping_optimizer, variables, weights, self.hyperparameters
-        )
-
-    @property
-    def objective_optimizer(self):
-        """The Keras optimizer that `add_optimizer` made, or `None`."""
-        optimizer = self.objective_stepping_optimizer
-        return optimizer.optimizer if _is_tuned(optimizer) else optimizer
+        network = self.network
+        self.network_state.clear()
+        self.objective_stepping_optimizer = None
+        if self.compiled:
+            objective.check(network)
+        objective.build(network)
+        if self.compiled:
+            method.check(network)
+        method.build(network)
+        self.method = method
 
     # Steps
 
     def train_step(self, data):
         """One inner step."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        loss, predictions = self.objective.inner_step(self, x, y, weight)
+        loss, predictions = self.objective.inner_step(self.network, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
         self._loss_tracker.update_state(loss, sample_weight=count)
         weight = self.weights_in_force(weight)
@@ -231,23 +221,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         """
         batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
         outer, training = (*batches, None)[:2]
-        logs = self.method.outer_step(self, outer, training)
+        logs = self.method.outer_step(self.network, outer, training)
         return {**rounds.hyperparameter_logs(self.hyperparameters), **logs}
-
-    def problem(self, training, outer):
-        """The bilevel problem of these batches, in plain functions; a `Problem`.
-
-        Args:
-            training: x, y and sample weights of training batches, stacked along a new
-                first axis; `None` where the inner loss is not to be asked.
-            outer: x, y and sample weights of the batch that the objective is taken
-                on; `None` where the outer loss is not to be asked.
-        """
-        return model_problem(self, training, outer)
-
-    def stateless(self):
-        """The losses as functions of weights and hyperparameters; `StatelessModel`."""
-        return StatelessModel(self)
 
     def evaluate_objective(self, x, y=None, sample_weight=None):
         """Q, by which hyperparameters are judged, on all of these data at once.
@@ -261,11 +236,11 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self._assert_compile_called("evaluate_objective")
         data = x, y, sample_weight
         if self.objective.judged_on == "training":
-            data = self.objective.prepare(self, *data)
+            data = self.objective.prepare(self.network, *data)
         data = keras.tree.map_structure(
             lambda array: None if array is None else tf.convert_to_tensor(array), data
         )
-        problem = self.problem(None, data)
+        problem = self.network.problem(None, data)
         return float(problem.outer_loss(problem.weights, problem.hyperparameters))
 
     def weights_in_force(self, sample_weight):
@@ -358,7 +333,9 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
             callbacks=state.with_callback(callbacks, FitCallback()),
             **kwargs,
         )
-        self.response_optimizer.finalize_variable_values(self.response_variables)
+        self.response_optimizer.finalize_variable_values(
+            self.network.response_variables
+        )
         return history
 
 

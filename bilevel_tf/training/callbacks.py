@@ -63,8 +63,8 @@ class FitCallback(keras.callbacks.Callback):
     def _variables(self):
         model = self.model
         optimizers = [model.optimizer, model.response_optimizer, model.hyper_optimizer]
-        if model.objective_optimizer is not None:
-            optimizers.append(model.objective_optimizer)
+        if model.network.objective_optimizer is not None:
+            optimizers.append(model.network.objective_optimizer)
         slots = [v for optimizer in optimizers for v in optimizer.variables]
         return [*model.variables, *slots]
 

@@ -37,7 +37,7 @@ def export_saved_model(
         return model.call_at(inputs, hyperparameters)
 
     archive.add_endpoint("serve", serve, input_signature=signature)
-    if model.response_variables:
+    if model.network.response_variables:
         values = {
             name: tf.TensorSpec(scale.shape, model.hyperparameters.dtype, name=name)
             for name, scale in model.hyperparameters.scales.items()

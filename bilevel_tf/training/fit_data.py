@@ -22,7 +22,7 @@ def prepared(model, data, validation_data, validation_split, batch_size):
         that outer steps draw from.
     """
     data, validation_data = _split(model, data, validation_data, validation_split)
-    data = model.objective.prepare(model, *data)
+    data = model.objective.prepare(model.network, *data)
     on_validation = model.objective.judged_on == "validation"
     feed = outer_feed(
         check_validation(validation_data) if on_validation else data,

@@ -12,7 +12,7 @@ def save(model, store):
     store[_PROGRESS] = np.asarray(counts, "int64")
     for index, seed in enumerate(_seed_states(model)):
         store[f"seed_{index}"] = np.asarray(seed.value)
-    for name, variable in _method_state(model):
+    for name, variable in _network_state(model):
         store[name] = np.asarray(variable.value)
 
 
@@ -25,12 +25,12 @@ def load(model, store):
     progress.inner_steps, progress.outer_steps, progress.epochs = counts
     for index, seed in enumerate(_seed_states(model)):
         seed.assign(np.asarray(store[f"seed_{index}"]))
-    for name, variable in _method_state(model):
+    for name, variable in _network_state(model):
         variable.assign(np.asarray(store[name]))
 
 
-def _method_state(model):
-    return [(f"method_{name}", v) for name, v in model.method_state.items()]
+def _network_state(model):
+    return [(f"method_{name}", v) for name, v in model.network_state.items()]
 
 
 def _seed_states(model):

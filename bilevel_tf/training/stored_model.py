@@ -2,6 +2,7 @@
 
 import keras
 
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.training import conversion, exporting, state
 
 
@@ -45,7 +46,7 @@ class StoredModel:
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
             "frozen_responses": [
-                layer.name for layer in self.response_layers if not layer.trainable
+                layer.name for layer in _responding(self) if not layer.trainable
             ],
         }
 
@@ -61,7 +62,7 @@ class StoredModel:
         model = cls(inputs, outputs, hyperparameters=space, name=name)
         model.objective = objective or model.objective
         if method is not None:
-            model._respond_by(method)
+            model._build_stages(model.objective, method)
         if frozen:
             layers = model._flatten_layers(include_self=False)
             layers = [layer for layer in layers if layer.name in frozen]
@@ -86,3 +87,9 @@ class StoredModel:
     def compile_from_config(self, config):
         """The inverse of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+
+def _responding(model):
+    """All layers that have a response, those that were frozen later too."""
+    layers = model.network.layers
+    return [la for la in layers if isinstance(la, HyperLayer) and la.response]

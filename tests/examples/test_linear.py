@@ -94,7 +94,7 @@ def test_second_output_is_the_jacobian():
     args = type("Args", (), {"epochs": 1, "steps_per_epoch": 10, "learning_rate": 0.1})
     linear.compile_model(model, "CenteredSTN", args, ["mse", network.squared_norm])
     random = np.random.default_rng(0)
-    for variable in model.response_variables:
+    for variable in model.network.response_variables:
         variable.assign(random.normal(size=variable.shape))
     x = tf.constant(random.normal(size=(2, 3)), "float32")
     delta = tf.constant([[0.1], [-0.2]])

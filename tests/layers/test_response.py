@@ -410,7 +410,7 @@ def test_frozen_layers_do_not_respond():
     outputs = free(bt.HyperDropout(hp["rate"])(frozen(inputs)))
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     model.compile(loss="mse")
-    assert model.hyper_layers == [free]
+    assert model.network.responding_layers == [free]
     assert frozen.response is None
     assert isinstance(free.response, StructuredResponse)
     x = np.ones((3, 6), "float32")

@@ -202,7 +202,7 @@ class Ridge:
         @tf.function
         def loop():
             for _ in tf.range(times):
-                step(self.model, x, y, None)
+                step(self.model.network, x, y, None)
 
         loop()
 
@@ -211,7 +211,9 @@ class Ridge:
         before = [v.numpy() for v in self.method.tuned_variables(self.space)]
         self.model.hyper_optimizer = keras.optimizers.SGD(1.0)
         self.model.hyper_optimizer.build(self.method.tuned_variables(self.space))
-        self.method.outer_step(self.model, (*map(tf.constant, self.valid), None), None)
+        self.method.outer_step(
+            self.model.network, (*map(tf.constant, self.valid), None), None
+        )
         after = [v.numpy() for v in self.method.tuned_variables(self.space)]
         return [b - a for b, a in zip(before, after, strict=True)]
 

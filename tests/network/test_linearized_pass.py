@@ -79,7 +79,7 @@ def make(network):
     from_logits = network is not softmax
     loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits)
     model.compile(loss=loss, method=bt.DeltaSTN())
-    for variable in model.response_variables:
+    for variable in model.network.response_variables:
         variable.assign(np.random.normal(size=variable.shape) * 0.3)
     x = tf.constant(np.random.normal(size=(7, inputs.shape[1])))
     y = tf.constant(np.eye(3)[np.random.randint(3, size=7)])
@@ -88,14 +88,14 @@ def make(network):
 
 def direct_gradients(model, x, y, delta, values, logits_of):
     """Gradients by differentiating the JVP: slow, and with nothing to get wrong."""
-    variables = [v.value for v in model.response_variables]
+    variables = [v.value for v in model.network.response_variables]
     zero = tf.zeros_like(delta)
     with tf.GradientTape() as tape:
         tape.watch([*variables, delta])
         with tf.autodiff.ForwardAccumulator(zero, delta) as accumulator:
             with begin_pass(delta=zero, values=values, peeled=logits_of):
                 outputs = model(x, training=True)
-            added = model.added_losses()
+            added = model.network.added_losses()
             flat = keras.tree.flatten(outputs)
             moved = [t + accumulator.jvp(t) for t in [*flat, *added]]
         predictions = [t for t in moved[: len(flat)]]
@@ -104,7 +104,7 @@ def direct_gradients(model, x, y, delta, values, logits_of):
         predictions = keras.tree.pack_sequence_as(outputs, predictions)
         scope = {"delta": delta, "values": values}
         with begin_pass(**scope):
-            losses = [*moved[len(flat) :], *model.penalties()]
+            losses = [*moved[len(flat) :], *model.network.penalties()]
         with begin_pass(losses=tuple(losses)):
             loss = model.compute_loss(x, y, predictions)
     return loss, tape.gradient(loss, [*variables, delta])
@@ -117,11 +117,14 @@ def test_equals_tape_around_accumulator(name, float64):
     space = model.hyperparameters
     delta = space.sample(7)
     values = space.constrain(delta + space.unconstrained)
-    sources = [*model.response_variables, types.SimpleNamespace(value=delta, path="δ")]
+    sources = [
+        *model.network.response_variables,
+        types.SimpleNamespace(value=delta, path="δ"),
+    ]
     loss, _, gradients = linearized_gradients(
-        model, x, y, None, sources, lambda t: t, delta=delta, values=values
+        model.network, x, y, None, sources, lambda t: t, delta=delta, values=values
     )
-    _, peeled = model.output_heads()
+    _, peeled = model.network.output_heads()
     expected_loss, expected = direct_gradients(model, x, y, delta, values, peeled)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
     for source, ours, theirs in zip(sources, gradients, expected, strict=True):
@@ -146,7 +149,7 @@ def test_compiled_equals_eager(name, jit_compile):
 
     def gradients():
         return linearized_gradients(
-            model, x, y, None, model.response_variables, lambda t: t,
+            model.network, x, y, None, model.network.response_variables, lambda t: t,
             delta=delta, values=values,
         )[2]  # fmt: skip
 

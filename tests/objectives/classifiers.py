@@ -74,7 +74,7 @@ def fit(model, x, y, **arguments):
 
 def copies(model, q):
     """Weights of the copy that is not trained on fold q."""
-    return [np.array(v[q]) for v in model.objective.variables(model)]
+    return [np.array(v[q]) for v in model.objective.variables(model.network)]
 
 
 def problem(model, x, y, weight=None, steps=1):
@@ -83,12 +83,16 @@ def problem(model, x, y, weight=None, steps=1):
     stacked = keras.tree.map_structure(
         lambda a: None if a is None else tf.stack([a] * steps), batch
     )
-    return model.problem(stacked, batch)
+    return model.network.problem(stacked, batch)
 
 
 def state(model):
     """All that training changes."""
-    optimizers = model.optimizer, model.hyper_optimizer, model.objective_optimizer
+    optimizers = (
+        model.optimizer,
+        model.hyper_optimizer,
+        model.network.objective_optimizer,
+    )
     slots = [v for optimizer in optimizers for v in optimizer.variables]
     return [np.array(v) for v in [*model.variables, *slots]]
 

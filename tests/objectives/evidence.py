@@ -79,7 +79,7 @@ class LinearRegression:
 
     def problem(self):
         stacked = tf.constant(self.x)[None], tf.constant(self.y)[None], None
-        return self.model.problem(stacked, (self.x, self.y, None))
+        return self.model.network.problem(stacked, (self.x, self.y, None))
 
 
 def small_network(objective, kind="gaussian", activation=None, units=2):
@@ -122,7 +122,7 @@ def convolutional_network(objective, kernel=2, **arguments):
 
 def evidence_function(model, batch):
     """Q of weights and hyperparameters, and the current ones."""
-    problem = model.problem(None, batch)
+    problem = model.network.problem(None, batch)
     return problem.outer_loss, problem.weights, problem.hyperparameters
 
 
@@ -170,7 +170,7 @@ def log_determinant_part(model, batch):
     """log |H|, as the model's objective has it."""
     point = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     h = [tf.convert_to_tensor(model.hyperparameters.unconstrained)]
-    parts = model.objective.parts(model.stateless(), point, h, batch)
+    parts = model.objective.parts(model.network, point, h, batch)
     return parts["log_determinant"]
 
 
@@ -188,7 +188,7 @@ def check_graph_and_xla_agree(model, batch):
     """The objective and its gradients, traced and compiled, are those of eager mode."""
 
     def gradients():
-        loss, target, direct = model.problem(None, batch).outer_gradients()
+        loss, target, direct = model.network.problem(None, batch).outer_gradients()
         return [loss, *target, *direct]
 
     eager = gradients()

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.network.stateless_model import StatelessModel
 from bilevel_tf.objectives.cross_validation.fold_passes import fold_losses
 from bilevel_tf.objectives.cross_validation.folds import fold_numbers
 from tests.objectives.classifiers import (
@@ -69,7 +68,7 @@ def test_a_batch_without_other_folds_trains_nothing():
     batch = keras.tree.map_structure(
         lambda a: tf.constant(a[only][None]), ((x, folds), y)
     )
-    found = model.problem((*batch, None), None)
+    found = model.network.problem((*batch, None), None)
     for gradient in found.inner_gradients(found.weights, found.hyperparameters):
         assert np.all(np.isfinite(gradient))
         moved = np.any(np.reshape(gradient, (3, -1)) != 0, 1)
@@ -106,7 +105,7 @@ def test_copies_share_random_masks_which_go_on():
     @tf.function
     def losses():
         point = start.weights, start.hyperparameters
-        return fold_losses(StatelessModel(model), *point, batch, 3)
+        return fold_losses(model.network, *point, batch, 3)
 
     before = losses()
     np.testing.assert_allclose(before, np.full(3, before[0]), rtol=1e-6)
@@ -286,7 +285,7 @@ def test_a_tuned_learning_rate_trains_the_copies_and_is_tuned():
     fit(model, x, y, batch_size=30)
     pairs = zip(asked.weights, gradients, strict=True)
     stepped = [w - 0.1 * g for w, g in pairs]
-    assert_same(model.objective.variables(model), stepped, rtol=1e-9)
+    assert_same(model.objective.variables(model.network), stepped, rtol=1e-9)
     asked = problem(model, x, y)
     expected = difference(asked, method, tf.constant([0.0, 1e-4], "float64"))
     found = hypergradient(asked, method).gradients[0]
@@ -397,7 +396,7 @@ def test_a_restarted_trajectory_trains_the_copies():
     for _ in range(2):
         gradients = start.inner_gradients(weights, start.hyperparameters)
         weights = [w - 0.1 * g for w, g in zip(weights, gradients, strict=True)]
-    assert_same(model.objective.variables(model), weights, rtol=1e-4, atol=1e-6)
+    assert_same(model.objective.variables(model.network), weights, rtol=1e-4, atol=1e-6)
 
 
 def test_divergence_takes_the_copies_back():
@@ -435,11 +434,17 @@ def test_interrupted_training_equals_straight(optimizer, tmp_path):
     keras.utils.set_random_seed(99)
     second = keras.models.load_model(tmp_path / "model.keras")
     assert_same(before, state(second))
-    own = [*second.objective.variables(second), *second.objective_optimizer.variables]
+    own = [
+        *second.objective.variables(second.network),
+        *second.network.objective_optimizer.variables,
+    ]
     own = [np.array(v) for v in own]
     fit(second, x, y, epochs=2)
     assert_same(state(straight), state(second))
-    after = [*second.objective.variables(second), *second.objective_optimizer.variables]
+    after = [
+        *second.objective.variables(second.network),
+        *second.network.objective_optimizer.variables,
+    ]
     assert len(after) > 8
     for a, b in zip(own, after, strict=True):
         assert np.any(a != np.array(b))
@@ -474,7 +479,7 @@ def test_another_objective_takes_the_copies_away():
     count = len(model.variables)
     model.compile("sgd", method=bt.methods.T1T2(), loss=crossentropy())
     assert len(model.variables) == count - 4
-    assert model.objective_optimizer is None
+    assert model.network.objective_optimizer is None
 
 
 def test_config():

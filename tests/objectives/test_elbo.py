@@ -7,7 +7,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bilevel_tf as bt
-from bilevel_tf.network.stateless_model import StatelessModel
 
 tfd = tfp.distributions
 COUNT, FEATURES, NOISE, PRECISION = 30, 3, 4.0, 2.5
@@ -110,7 +109,7 @@ def test_gradient_in_the_precision_is_that_of_the_divergence(float64):
     # ½ (Tr[A A_q⁻¹] + (μ − μ_q)ᵀ A (μ − μ_q) − u + ln|A⁻¹| − ln|A_q⁻¹|) / N
     model = linear_model()
     x, y = data()
-    problem = model.problem(None, (x, y, None))
+    problem = model.network.problem(None, (x, y, None))
     _, _, [found] = problem.outer_gradients()
     [posterior] = model.layers[1].posteriors()
     mean, scale = np.asarray(posterior.mean), np.asarray(posterior.scale())
@@ -203,9 +202,9 @@ def test_gradient_in_the_noise_precision(float64):
     )
     model = linear_model(hp=hp, loss=bt.losses.GaussianLikelihood(hp["noise"]))
     x, y = data()
-    problem = model.problem(None, (x, y, None))
+    problem = model.network.problem(None, (x, y, None))
     _, _, [found] = problem.outer_gradients()
-    network = StatelessModel(model)
+    network = model.network
     outputs = network.predict(problem.weights, problem.hyperparameters, (x,))
     expected = 0.5 * (np.mean((y - outputs) ** 2) - 1 / NOISE)
     np.testing.assert_allclose(found[1], expected * (1 - np.exp(-NOISE)), rtol=1e-10)

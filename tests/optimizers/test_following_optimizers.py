@@ -71,7 +71,7 @@ class TunedRate:
         """All variables and their values."""
         model = self.model
         variables = [*model.variables, *model.optimizer.variables]
-        return [(v, np.array(v)) for v in [*variables, *model.method_state.values()]]
+        return [(v, np.array(v)) for v in [*variables, *model.network_state.values()]]
 
     def differences(self, train):
         """dQ/dλ after `train()` by central differences; leaves everything as it is."""

@@ -158,7 +158,7 @@ def test_counterparts():
     assert {bt.HyperDense, bt.HyperConv2D} <= layers
     assert {bt.HyperDropout, bt.HyperGaussianNoise} <= layers
     assert not {keras.layers.Dense, keras.layers.Conv2D} & layers
-    assert len(model.hyper_layers) == 3
+    assert len(model.network.responding_layers) == 3
 
 
 def test_model_is_not_changed():
@@ -230,7 +230,9 @@ def test_frozen_layers_stay_frozen():
     plain = functional()
     plain.get_layer("hidden").trainable = False
     model = converted(plain)
-    assert [la.name for la in model.hyper_layers] == [plain.layers[-1].name]
+    assert [la.name for la in model.network.responding_layers] == [
+        plain.layers[-1].name
+    ]
     assert not model.to_keras().get_layer("hidden").trainable
 
 
@@ -261,7 +263,9 @@ def test_models_that_cannot_be_converted():
     with pytest.raises(ValueError, match="must be built before"):
         bt.BilevelModel.from_keras(unbuilt, space())
     unbuilt(data(4)[0])
-    assert len(bt.BilevelModel.from_keras(unbuilt, space()).hyper_layers) == 1
+    assert (
+        len(bt.BilevelModel.from_keras(unbuilt, space()).network.responding_layers) == 1
+    )
 
 
 # Variational layers

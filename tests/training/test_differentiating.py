@@ -127,7 +127,7 @@ def test_the_problem_is_that_of_fit():
     model = network(METHODS["T1T2"])
     x, y = data(8)
     weight = np.linspace(0.5, 2, 8)
-    problem = model.problem(stacked(x, y, weight), (*data(6, seed=1), None))
+    problem = model.network.problem(stacked(x, y, weight), (*data(6, seed=1), None))
     seeds = [v for v in model.variables if v.name == "seed_generator_state"]
     before = [np.array(v) for v in model.variables]
     loss = problem.inner(problem.weights, problem.hyperparameters)
@@ -154,7 +154,7 @@ def test_the_parts_and_the_examples_make_up_the_loss():
     x, y = data(8)
     weight = np.linspace(0.5, 2, 8)
     for weights in (None, weight):
-        problem = model.problem(stacked(x, y, weights), (x, y, None))
+        problem = model.network.problem(stacked(x, y, weights), (x, y, None))
         point = problem.weights, problem.hyperparameters
         expected = problem.inner(*point)
         np.testing.assert_allclose(problem.parts(*point), expected)
@@ -166,7 +166,9 @@ def test_the_parts_and_the_examples_make_up_the_loss():
 @pytest.mark.usefixtures("float64")
 def test_example_losses_are_those_of_the_examples():
     ridge = Ridge(bt.methods.EmpiricalFisher())
-    problem = ridge.model.problem(stacked(ridge.x, ridge.y, None), (*ridge.valid, None))
+    problem = ridge.model.network.problem(
+        stacked(ridge.x, ridge.y, None), (*ridge.valid, None)
+    )
     w = problem.weights[0]
     found = problem.example_losses(problem.weights, problem.hyperparameters)
     squares = np.square(ridge.x @ w - ridge.y)[:, 0]
@@ -178,7 +180,7 @@ def test_example_losses_are_those_of_the_examples():
 def test_the_derivative_in_a_noise_strength_is_right():
     model = network(METHODS["T1T2"])
     x, y = data(8)
-    problem = model.problem(stacked(x, y, None), (x, y, None))
+    problem = model.network.problem(stacked(x, y, None), (x, y, None))
     h = problem.hyperparameters[0]
 
     def loss(h):
@@ -221,10 +223,10 @@ def test_another_method_takes_away_the_state_of_the_last():
     model = network(METHODS["HOAG"])
     count = len(model.variables)
     model.compile("sgd", method=METHODS["Neumann"], loss="mse")
-    assert len(model.method_state) == 0
+    assert len(model.network_state) == 0
     assert len(model.variables) == count - 7
     model.compile("sgd", method=METHODS["HOAG"], loss="mse")
-    assert len(model.method_state) == 7
+    assert len(model.network_state) == 7
     assert len(model.variables) == count
 
 
@@ -342,9 +344,9 @@ def test_it_goes_on_as_if_never_saved(tmp_path, name, steps):
     stopped.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.method.get_config() == METHODS[name].get_config()
-    state = stopped.method_state
+    state = stopped.network_state
     for key, variable in state.items():
-        np.testing.assert_array_equal(variable, loaded.method_state[key])
+        np.testing.assert_array_equal(variable, loaded.network_state[key])
         assert np.any(np.array(variable))
     assert len(state) == (7 if name == "HOAG" else 0)
     fit(loaded, 1)

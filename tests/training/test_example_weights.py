@@ -93,7 +93,7 @@ def test_hypergradient_is_that_of_weighted_least_squares():
     found = best_weights(raw)
     model.set_weights([found[:3], found[3], *model.get_weights()[2:]])
     training = [tf.constant(a[None]) for a in (x, y, np.arange(COUNT, dtype="int32"))]
-    problem = model.problem(training, (tf.constant(v), tf.constant(t), None))
+    problem = model.network.problem(training, (tf.constant(v), tf.constant(t), None))
     slope = model.method.hypergradient(problem).gradients[0]
     expected = central_differences(outer, raw)
     np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-9)

@@ -85,7 +85,7 @@ def test_several_inputs(tmp_path):
 
 def scramble(model):
     generator = np.random.default_rng(4)
-    for variable in model.response_variables:
+    for variable in model.network.response_variables:
         variable.assign(0.5 * generator.normal(size=variable.shape))
 
 
@@ -126,7 +126,7 @@ def test_call_at_agrees_with_a_hand_computation(method):
         return inputs @ kernel.numpy() + bias.numpy()
 
     x = data(5, seed=2)[0]
-    one, two = model.hyper_layers
+    one, two = model.network.responding_layers
     expected = affine(two, np.tanh(affine(one, x)))
     np.testing.assert_allclose(
         model.call_at(x, ELSEWHERE), expected, rtol=1e-4, atol=1e-5

@@ -296,13 +296,13 @@ def test_warmup_keeps_hyperparameters_over_calls_of_fit():
     model = classifier(bt.DeltaSTN(train_steps=1, warmup_epochs=3))
     hp = model.hyperparameters
     start = [np.array(v) for v in tuned(hp)]
-    response = [np.array(v) for v in model.response_variables]
+    response = [np.array(v) for v in model.network.response_variables]
     fit(model, 2)
     fit(model, 1)
     for variable, value in zip(tuned(hp), start, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert model.progress.outer_steps == 0
-    for variable, value in zip(model.response_variables, response, strict=True):
+    for variable, value in zip(model.network.response_variables, response, strict=True):
         assert not np.array_equal(variable, value), variable.path
     fit(model, 1)
     assert model.progress.outer_steps == 6
@@ -343,7 +343,7 @@ def test_modes_agree_with_graph(method, mode):
         optimizers = {"optimizer": keras.optimizers.SGD(0.05)}
         optimizers["hyper_optimizer"] = keras.optimizers.SGD(0.05)
         compiled(model, METHODS[method](train_steps=2), **optimizers, **arguments)
-        for variable in model.response_variables:
+        for variable in model.network.response_variables:
             variable.assign(0.3 * np.random.normal(size=variable.shape))
         before = hp.values()
         fit(model, 1, data(32))
@@ -447,13 +447,13 @@ def _plain_weights(layer):
 
 def test_shared_pass_trains_weights_under_perturbation():
     plain, model = plain_and_bilevel(dense, bt.DeltaSTN(shared_pass=True))
-    before = model.hyper_layers[0].response.kernel_factor.numpy()
+    before = model.network.responding_layers[0].response.kernel_factor.numpy()
     train = data(16)
     plain.fit(*train, batch_size=8, epochs=2, shuffle=False, verbose=0)
     fit(model, 2, train)
-    gap = np.abs(model.hyper_layers[0].kernel - plain.layers[1].kernel)
+    gap = np.abs(model.network.responding_layers[0].kernel - plain.layers[1].kernel)
     assert 1e-5 < np.max(gap) < 0.1
-    after = model.hyper_layers[0].response.kernel_factor.numpy()
+    after = model.network.responding_layers[0].response.kernel_factor.numpy()
     assert not np.array_equal(before, after)
 
 
@@ -468,7 +468,7 @@ def test_response_share_leaves_the_rest_of_the_batch_out():
             method = bt.DeltaSTN(response_share=share, warmup_epochs=9)
             model = classifier(method, optimizer=keras.optimizers.SGD(0.0))
             fit(model, 2, (x, labels))
-            responses.append([np.array(v) for v in model.response_variables])
+            responses.append([np.array(v) for v in model.network.response_variables])
     for a, b in zip(*responses[:2], strict=True):
         np.testing.assert_array_equal(a, b)
     pairs = zip(*responses[2:], strict=True)
@@ -477,9 +477,9 @@ def test_response_share_leaves_the_rest_of_the_batch_out():
 
 def test_share_of_a_small_batch_is_one_example():
     model = classifier(bt.DeltaSTN(response_share=0.01))
-    before = [np.array(v) for v in model.response_variables]
+    before = [np.array(v) for v in model.network.response_variables]
     fit(model, 1, data(8), batch_size=4)
-    after = model.response_variables
+    after = model.network.response_variables
     assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -489,7 +489,7 @@ def test_evaluate_leaves_weight_penalties_out():
     x, y = data(21)
     expected = CROSSENTROPY(y, model.predict(x, verbose=0))
     assert model.evaluate(x, y, verbose=0) == pytest.approx(float(expected), rel=1e-6)
-    norm = np.sum(np.square(model.hyper_layers[0].kernel))
+    norm = np.sum(np.square(model.network.responding_layers[0].kernel))
     assert float(sum(model.losses)) == pytest.approx(0.9 * norm, rel=1e-5)
 
 
@@ -514,7 +514,7 @@ def test_stn_predicts_at_its_hyperparameters():
     x = data(7, seed=5)[0]
     at_own = model.call_at(x, {})
     np.testing.assert_allclose(model.predict(x, verbose=0), at_own, rtol=1e-6)
-    one, two = model.hyper_layers
+    one, two = model.network.responding_layers
     delta = model.hyperparameters.unconstrained.numpy()
 
     def affine(layer, inputs):

@@ -97,12 +97,13 @@ def test_loaded_model_predicts_the_same(method, compile, tmp_path):
 @pytest.mark.parametrize("compile", [True, False])
 def test_a_layer_frozen_after_it_responded_keeps_its_response(compile, tmp_path):
     model = fit(classifier(bt.STN(train_steps=2)), 2)
-    model.hyper_layers[0].trainable = False
+    model.network.responding_layers[0].trainable = False
     loaded = reloaded(model, tmp_path, compile=compile)
     x = data(5, seed=2)[0]
     np.testing.assert_array_equal(model.predict(x), loaded.predict(x))
-    assert len(loaded.response_layers) == 2
-    assert len(loaded.hyper_layers) == 1
+    hyper = [la for la in loaded.network.layers if isinstance(la, bt.layers.HyperLayer)]
+    assert sum(bool(layer.response) for layer in hyper) == 2
+    assert len(loaded.network.responding_layers) == 1
 
 
 def test_a_response_optimizer_that_follows_does_so_after_loading(tmp_path):
@@ -161,7 +162,7 @@ def test_config_round_trip(method):
     np.testing.assert_array_equal(model.predict(x), copy.predict(x))
     assert copy.hyperparameters is not model.hyperparameters
     assert [la.name for la in copy.layers] == [la.name for la in model.layers]
-    references = copy.hyper_layers[0].hyperparameters()
+    references = copy.network.responding_layers[0].hyperparameters()
     assert references[0].space is copy.hyperparameters
 
 

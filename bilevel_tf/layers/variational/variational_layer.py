@@ -165,17 +165,16 @@ def _read_prior(value, name):
     )
 
 
-def variational_layers(model, purpose):
-    """The variational layers of a model, in order.
+def variational_layers(layers, purpose):
+    """The variational ones among layers, in order.
 
     Args:
-        model: A Keras model.
+        layers: All layers of a model.
         purpose: Name of what needs them, for the error.
 
     Raises:
         ValueError: If there is none.
     """
-    layers = model._flatten_layers(include_self=False)
     found = [layer for layer in layers if isinstance(layer, VariationalLayer)]
     if not found:
         raise ValueError(

@@ -6,8 +6,13 @@ import tensorflow as tf
 from bilevel_tf._arguments import non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.layers.response.structured import StructuredResponse
-from bilevel_tf.methods.method import Method, all_at_once
+from bilevel_tf.methods.best_response.reach import (
+    check_factors_scalar,
+    check_penalties_respond,
+)
+from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
 from bilevel_tf.network.linearized_pass import linearized_gradients
+from bilevel_tf.network.output_heads import check_outputs_linearize
 
 
 class BestResponse(Method):
@@ -35,26 +40,29 @@ class BestResponse(Method):
         super().__init__(train_steps, valid_steps, warmup_epochs)
         self.entropy_weight = non_negative(entropy_weight, "entropy_weight")
 
-    def build(self, model):
-        """Attach a response to every hyper-layer of the model.
+    def check(self, network):
+        """Check that the weights can respond to the hyperparameters.
 
         Raises:
             ValueError: If there is no hyper-layer, or if a weight penalty with a
                 tuned factor is on a weight that cannot respond.
         """
-        model.check_optimizer_not_tuned(type(self).__name__)
-        if not model.hyper_layers:
+        check_optimizer_not_tuned(network, self)
+        if not network.responding_layers:
             raise ValueError(
                 f"{type(self).__name__} needs layers that respond to the "
                 "hyperparameters, and the model has none (or all are frozen). Use "
                 "bilevel_tf.HyperDense or HyperConv2D, or convert the model with "
                 "BilevelModel.from_keras."
             )
-        model.check_penalties_respond()
-        model.check_factors_scalar(type(self).__name__)
+        check_penalties_respond(network)
+        check_factors_scalar(network, self)
         if self.linearized:
-            model.check_outputs_linearize()
-        self.attach_responses(model.hyper_layers, model.hyperparameters.size)
+            check_outputs_linearize(keras.tree.flatten(network.outputs))
+
+    def build(self, network):
+        """Attach a response to every layer that can respond."""
+        self.attach_responses(network.responding_layers, network.hyperparameters.size)
 
     def attach_responses(self, layers, size):
         """Give hyper-layers responses to `size` unconstrained hyperparameters."""
@@ -80,7 +88,7 @@ class BestResponse(Method):
         """δ of a training pass: ε when centered, λ + ε when not."""
         return epsilon if self.centered else epsilon + space.unconstrained
 
-    def perturbed_gradients(self, model, x, y, sample_weight, variables, scale_loss):
+    def perturbed_gradients(self, network, x, y, sample_weight, variables, scale_loss):
         """Gradients of L_T(λ + ε, r(λ + ε)), one fresh ε per example (Eq. 3.10).
 
         Args:
@@ -90,7 +98,7 @@ class BestResponse(Method):
         Returns:
             Loss, predictions, gradients.
         """
-        space = model.hyperparameters
+        space = network.hyperparameters
         epsilon = tf.stop_gradient(space.sample(batch_size(x)))
         values = space.constrain(epsilon + space.unconstrained)
         attributes = {
@@ -99,39 +107,44 @@ class BestResponse(Method):
         }
         if self.linearized:
             loss, predictions, gradients = linearized_gradients(
-                model, x, y, sample_weight, variables, scale_loss, **attributes
+                network, x, y, sample_weight, variables, scale_loss, **attributes
             )
         else:
             sources = [v.value for v in variables]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
                 with begin_pass(**attributes):
-                    predictions = model(x, training=True)
-                    loss = model.compute_loss(
+                    predictions = network(x, training=True)
+                    loss = network.compute_loss(
                         x, y, predictions, sample_weight, training=True
                     )
                 scaled = scale_loss(loss)
             gradients = tape.gradient(scaled, sources)
         return loss, predictions, all_at_once(gradients)
 
-    def update_jointly(self, model, x, y, sample_weight):
+    def update_jointly(self, network, x, y, sample_weight):
         """Weights and response on the same perturbed pass."""
-        weights, response = model.trainable_variables, model.response_variables
+        weights, response = network.weights, network.response_variables
         loss, predictions, gradients = self.perturbed_gradients(
-            model, x, y, sample_weight, weights + response, model.optimizer.scale_loss
+            network,
+            x,
+            y,
+            sample_weight,
+            weights + response,
+            network.optimizer.scale_loss,
         )
-        model.optimizer.apply(gradients[: len(weights)], weights)
-        model.response_optimizer.apply(gradients[len(weights) :], response)
+        network.optimizer.apply(gradients[: len(weights)], weights)
+        network.response_optimizer.apply(gradients[len(weights) :], response)
         return loss, predictions
 
-    def outer_step(self, model, validation, training):
+    def outer_step(self, network, validation, training):
         """λ, σ ← a step on L_V(λ + ε, r(λ + ε)) − τ H[p(ε|σ)] (Alg. 1, lower half).
 
         The network is the perturbed one, in inference mode and not linearised. Noise
         and penalties are no part of L_V.
         """
         x, y, sample_weight = validation
-        space = model.hyperparameters
+        space = network.hyperparameters
         variables = self.tuned_variables(space)
         tuned = [v.value for v in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -141,15 +154,15 @@ class BestResponse(Method):
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
             with begin_pass(delta=delta, penalties=False):
-                predictions = model(x, training=False)
-                loss = model.compute_loss(
+                predictions = network(x, training=False)
+                loss = network.compute_loss(
                     x, y, predictions, sample_weight, training=False
                 )
             complexity = tf.cast(space.complexity(), loss.dtype)
             objective = loss + self.entropy_weight * complexity
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
-        model.hyper_optimizer.apply(all_at_once(gradients), variables)
+        network.hyper_optimizer.apply(all_at_once(gradients), variables)
         return {}
 
     def get_config(self):

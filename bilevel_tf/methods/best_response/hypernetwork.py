@@ -32,31 +32,31 @@ class Hypernetwork(BestResponse):
         super().__init__(**kwargs)
         self.max_weights = count(max_weights, "max_weights", 1)
 
-    def build(self, model):
-        """Attach full responses.
+    def check(self, network):
+        """Check also that Φ is not too large.
 
         Raises:
             ValueError: If Φ would have more than `max_weights` entries.
         """
         weights = sum(
             w.shape.num_elements()
-            for layer in model.hyper_layers
+            for layer in network.responding_layers
             for w in map(keras.ops.convert_to_tensor, layer.responding_weights())
         )
-        size = weights * model.hyperparameters.size
+        size = weights * network.hyperparameters.size
         if size > self.max_weights:
             raise ValueError(
                 f"A full hypernetwork for this model has {size:,} weights ({weights:,} "
-                f"weights × {model.hyperparameters.size} hyperparameters), more than "
+                f"weights × {network.hyperparameters.size} hyperparameters), more than "
                 f"max_weights={self.max_weights:,}. Use "
                 "bilevel_tf.DeltaSTN(), whose response is structured, or raise "
                 "`max_weights`."
             )
-        super().build(model)
+        super().check(network)
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(self, network, x, y, sample_weight):
         """φ ← φ − α₁ ∇L_T(λ + ε, w_φ(λ + ε))."""
-        return self.update_jointly(model, x, y, sample_weight)
+        return self.update_jointly(network, x, y, sample_weight)
 
     def get_config(self):
         return {**super().get_config(), "max_weights": self.max_weights}

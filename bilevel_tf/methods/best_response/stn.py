@@ -25,6 +25,6 @@ class STN(BestResponse):
         """As published: the response kernel starts at random."""
         return {"initializer": "random"}
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(self, network, x, y, sample_weight):
         """φ ← φ − α₁ ∇L_T(λ + ε, r_φ(λ + ε))."""
-        return self.update_jointly(model, x, y, sample_weight)
+        return self.update_jointly(network, x, y, sample_weight)

@@ -55,21 +55,21 @@ class TwoPass(BestResponse):
         """Where the response kernels start."""
         return {"initializer": self.response_initializer}
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(self, network, x, y, sample_weight):
         """w₀ on the batch at λ, then Θ on fresh noise with the updated w₀ (Alg. 1)."""
         if self.shared_pass:
-            return self.update_jointly(model, x, y, sample_weight)
-        loss, predictions = super().inner_step(model, x, y, sample_weight)
-        with model.frozen_state():
-            self.update_response(model, *self._shared_out(x, y, sample_weight))
+            return self.update_jointly(network, x, y, sample_weight)
+        loss, predictions = super().inner_step(network, x, y, sample_weight)
+        with network.frozen_state():
+            self.update_response(network, *self._shared_out(x, y, sample_weight))
         return loss, predictions
 
-    def update_response(self, model, x, y, sample_weight):
+    def update_response(self, network, x, y, sample_weight):
         """Θ ← Θ − α₁ ∇_Θ L_T(λ + ε, r_θ(λ + ε, λ))."""
-        variables = model.response_variables
-        optimizer = model.response_optimizer
+        variables = network.response_variables
+        optimizer = network.response_optimizer
         _, _, gradients = self.perturbed_gradients(
-            model, x, y, sample_weight, variables, optimizer.scale_loss
+            network, x, y, sample_weight, variables, optimizer.scale_loss
         )
         optimizer.apply(gradients, variables)
 

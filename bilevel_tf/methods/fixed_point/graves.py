@@ -48,16 +48,15 @@ class GravesUpdate(Method):
         Graves, "Practical variational inference for neural networks", 2011.
     """
 
-    def build(self, model):
+    def check(self, network):
         """Check that there is a closed form for all hyperparameters."""
-        # A model that is being loaded is compiled later.
-        if model.compiled and not isinstance(model.objective, ELBO):
+        if not isinstance(network.objective, ELBO):
             raise ValueError(
                 "GravesUpdate minimises the divergence in the evidence lower bound; "
                 "`objective` must be bilevel_tf.ELBO(). Received: "
-                f"objective={type(model.objective).__name__}"
+                f"objective={type(network.objective).__name__}"
             )
-        posteriors = _posteriors(model)
+        posteriors = _posteriors(network)
         for posterior in posteriors:
             if not isinstance(posterior.prior, NormalPrior):
                 raise ValueError(
@@ -66,7 +65,7 @@ class GravesUpdate(Method):
                     f"{type(posterior.prior).__name__}. Use "
                     "bilevel_tf.methods.DARTS(second_order=None)."
                 )
-        shared = _acting_elsewhere(model)
+        shared = _acting_elsewhere(network)
         if shared:
             raise ValueError(
                 f"GravesUpdate sets priors alone, and {', '.join(shared)} acts "
@@ -74,9 +73,9 @@ class GravesUpdate(Method):
                 "bilevel_tf.methods.DARTS(second_order=None)."
             )
         reached = {
-            h.name for kind in ("mean", "precision") for h in _tuned(model, kind)
+            h.name for kind in ("mean", "precision") for h in _tuned(network, kind)
         }
-        lost = [name for name in model.hyperparameters.names if name not in reached]
+        lost = [name for name in network.hyperparameters.names if name not in reached]
         if lost:
             raise ValueError(
                 f"GravesUpdate sets priors alone, and {', '.join(lost)} is in no prior "
@@ -84,29 +83,29 @@ class GravesUpdate(Method):
                 "bilevel_tf.methods.DARTS(second_order=None)."
             )
 
-    def outer_step(self, model, validation, training):
+    def outer_step(self, network, validation, training):
         """m, then A⁻¹, to their best values."""
-        space = model.hyperparameters
+        space = network.hyperparameters
         for kind, best in (("mean", _best_mean), ("precision", _best_precision)):
-            values = {h.name: best(model, h) for h in _tuned(model, kind)}
+            values = {h.name: best(network, h) for h in _tuned(network, kind)}
             if values:
                 space.unconstrained.assign(_inside(space, values))
         return {}
 
 
-def _acting_elsewhere(model):
+def _acting_elsewhere(network):
     """Names of tuned parameters of priors that losses or other layers refer to."""
-    layers = model._flatten_layers(include_self=False)
+    layers = network.layers
     holders = [layer for layer in layers if not isinstance(layer, VariationalLayer)]
-    holders += model.loss_per_output() if model.compiled else []
+    holders += network.losses
     names = {reference.name for holder in holders for reference in references(holder)}
-    tuned = _tuned(model, "mean") + _tuned(model, "precision")
+    tuned = _tuned(network, "mean") + _tuned(network, "precision")
     return sorted(names & {h.name for h in tuned})
 
 
-def _best_mean(model, hyperparameter):
+def _best_mean(network, hyperparameter):
     numerators, denominators = [], []
-    for posterior in _sharing(model, "mean", hyperparameter):
+    for posterior in _sharing(network, "mean", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
         precision = in_force(posterior.prior.precision, mean.dtype)
         numerators.append(precision * mean)
@@ -114,9 +113,9 @@ def _best_mean(model, hyperparameter):
     return _ratio(numerators, denominators, hyperparameter.scale.shape)
 
 
-def _best_precision(model, hyperparameter):
+def _best_precision(network, hyperparameter):
     numerators, denominators = [], []
-    for posterior in _sharing(model, "precision", hyperparameter):
+    for posterior in _sharing(network, "precision", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
         distance = mean - in_force(posterior.prior.mean, mean.dtype)
         numerators.append(tf.ones_like(mean))
@@ -133,23 +132,23 @@ def _ratio(numerators, denominators, shape):
     return top / bottom
 
 
-def _posteriors(model):
-    layers = variational_layers(model, "GravesUpdate")
+def _posteriors(network):
+    layers = variational_layers(network.layers, "GravesUpdate")
     return [posterior for layer in layers for posterior in layer.posteriors()]
 
 
-def _tuned(model, kind):
+def _tuned(network, kind):
     """The hyperparameters that are a mean or a precision, each once."""
-    found = [getattr(posterior.prior, kind) for posterior in _posteriors(model)]
+    found = [getattr(posterior.prior, kind) for posterior in _posteriors(network)]
     found = [h for h in found if isinstance(h, Hyperparameter)]
     return list({h.name: h for h in found}.values())
 
 
-def _sharing(model, kind, hyperparameter):
+def _sharing(network, kind, hyperparameter):
     """The posteriors whose prior has the hyperparameter in that place."""
     return [
         posterior
-        for posterior in _posteriors(model)
+        for posterior in _posteriors(network)
         if getattr(getattr(posterior.prior, kind), "name", None) == hyperparameter.name
     ]
 

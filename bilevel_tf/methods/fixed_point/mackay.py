@@ -49,21 +49,18 @@ class MacKayUpdate(Method):
                 f"`max_factor` must be above 1. Received: max_factor={max_factor!r}"
             )
 
-    def build(self, model):
+    def check(self, network):
         """Check that all hyperparameters are precisions of an evidence."""
-        if not isinstance(model.objective, LaplaceEvidence):
+        if not isinstance(network.objective, LaplaceEvidence):
             raise ValueError(
                 "MacKayUpdate needs objective=bilevel_tf.objectives.LaplaceEvidence(). "
-                f"Received: objective={type(model.objective).__name__}"
+                f"Received: objective={type(network.objective).__name__}"
             )
-        # A model that is being loaded is compiled later.
-        if not model.compiled:
-            return
-        holders = [v.regularizer for v in model.trainable_variables]
-        holders += model.loss_per_output()
+        holders = [v.regularizer for v in network.weights]
+        holders += network.losses
         precisions = [getattr(holder, "precision", None) for holder in holders]
         means = [getattr(holder, "mean", None) for holder in holders]
-        others = set(model.hyperparameters.names) - _names(precisions)
+        others = set(network.hyperparameters.names) - _names(precisions)
         others |= _names(means)
         if others:
             raise ValueError(
@@ -72,12 +69,12 @@ class MacKayUpdate(Method):
                 "bilevel_tf.ConjugateGradient()."
             )
 
-    def outer_step(self, model, validation, training):
+    def outer_step(self, network, validation, training):
         """Re-estimate all precisions on a batch of the training data."""
-        space, objective = model.hyperparameters, model.objective
-        weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+        space, objective = network.hyperparameters, network.objective
+        weights = [tf.convert_to_tensor(v) for v in network.weights]
         h = tf.convert_to_tensor(space.unconstrained)
-        point = model.stateless(), weights, [h]
+        point = network, weights, [h]
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(h)
             precisions = objective.precisions(*point)
@@ -95,7 +92,7 @@ class MacKayUpdate(Method):
         shares = tape.gradient(determinant, precisions)
         lost = [tf.reduce_sum(a * s) for a, s in zip(precisions, shares, strict=True)]
         size = sum(w.shape.num_elements() for w in weights)
-        logs = objective.logs(model, objective.loss_of(model, parts, weights))
+        logs = objective.logs(network, objective.loss_of(network, parts, weights))
         logs["effective_parameters"] = size - tf.add_n(lost)
         return {name: tf.cast(value, "float32") for name, value in logs.items()}
 

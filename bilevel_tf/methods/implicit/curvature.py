@@ -1,7 +1,6 @@
 """Implicit methods that take a positive matrix for the Hessian."""
 
 from bilevel_tf.methods.implicit.conjugate_gradient import ConjugateGradient
-from bilevel_tf.objectives.objective import Objective
 
 
 class PositiveCurvature(ConjugateGradient):
@@ -18,16 +17,16 @@ class PositiveCurvature(ConjugateGradient):
     def __init__(self, iterations=10, tolerance=1e-5, damping=1e-3, **kwargs):
         super().__init__(iterations, tolerance, damping, **kwargs)
 
-    def build(self, model):
+    def check(self, network):
         """Check also that the inner loss is made of the losses of examples.
 
         Raises:
             ValueError: If the objective has one of its own.
         """
-        super().build(model)
-        if type(model.objective).inner_loss is not Objective.inner_loss:
+        super().check(network)
+        if not network.objective.composed:
             raise ValueError(
                 f"{type(self).__name__} needs to see the training loss in its parts, "
-                f"and that of {type(model.objective).__name__} is another. Use "
+                f"and that of {type(network.objective).__name__} is another. Use "
                 "bilevel_tf.ConjugateGradient() or bilevel_tf.Neumann()."
             )

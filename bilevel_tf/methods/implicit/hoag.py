@@ -71,15 +71,10 @@ class HOAG(ConjugateGradient):
         self.decay = float(decay)
         self.least_tolerance = positive(least_tolerance, "least_tolerance")
 
-    def build(self, model):
+    def build(self, network):
         """Make the variables that keep the last solution and count outer steps."""
-        super().build(model)
-        weights = enumerate(model.objective.variables(model))
-        self._last = [
-            model.add_method_state(f"solution_{i}", w.shape, w.dtype)
-            for i, w in weights
-        ]
-        self._steps = model.add_method_state("outer_steps", (), "int64")
+        network.add_states("solution", network.objective.variables(network))
+        network.add_state("outer_steps", (), "int64")
 
     def tolerance_at(self, step, dtype="float32"):
         """ε_k of the k-th outer step, counted from 0; a scalar tensor."""
@@ -114,19 +109,22 @@ class HOAG(ConjugateGradient):
 
         return through_solution(problem, solve)
 
-    def outer_step(self, model, validation, training):
-        """λ ← a step along dQ/dλ; remembers the solution for the next one."""
-        found, solution = self.warm_hypergradient(
-            model.problem(training, validation),
-            self._steps.value,
-            [tf.convert_to_tensor(v) for v in self._last],
+    def outer_step(self, network, validation, training):
+        """λ ← a step along dQ/dλ; keeps the solution for the next one."""
+        problem, steps = (
+            network.problem(training, validation),
+            network.state("outer_steps"),
         )
-        logs = self.descend(model, found)
-        for variable, value in zip(self._last, solution, strict=True):
+        last = network.states("solution", len(problem.weights))
+        found, solution = self.warm_hypergradient(
+            problem, steps.value, [tf.convert_to_tensor(v) for v in last]
+        )
+        logs = self.descend(network, found)
+        for variable, value in zip(last, solution, strict=True):
             # A solve that broke down is no place to start the next one from.
             usable = tf.reduce_all(tf.math.is_finite(value))
             variable.assign(tf.where(usable, value, tf.zeros_like(value)))
-        self._steps.assign_add(1)
+        steps.assign_add(1)
         return logs
 
     def minimize(

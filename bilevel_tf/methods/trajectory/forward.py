@@ -46,24 +46,22 @@ class ForwardMode(Trajectory):
                 "one run that training is. Received: restart=True"
             )
         self.max_entries = count(max_entries, "max_entries", 1)
-        self._tangents = []
         if real_time:
             self.inner_batches = 0
 
-    def build(self, model):
-        """In real time, make the variables for Z."""
-        super().build(model)
-        if not self.real_time or model.stepping_optimizer is None:
+    def check(self, network):
+        """In real time, check also that Z is that of the weights and not too large."""
+        super().check(network)
+        if not self.real_time:
             return
-        if model.objective_optimizer is not None:
+        if network.objective_optimizer is not None:
             raise ValueError(
-                "`real_time` must be False where the objective trains variables of its "
-                f"own, as {type(model.objective).__name__} does: it is the training of "
-                "the model's weights that is followed. Received: real_time=True"
+                "`real_time` must be False if the objective trains its own variables, "
+                f"as {type(network.objective).__name__} does: real time follows the "
+                "training of the model's weights. Received: real_time=True"
             )
-        run = self.run(model.problem(None, None))
-        size, shapes = model.hyperparameters.size, real(run.start())
-        entries = size * sum(x.shape.num_elements() for x in shapes)
+        size, carried = network.hyperparameters.size, self._carried(network)
+        entries = size * sum(x.shape.num_elements() for x in carried)
         if entries > self.max_entries:
             raise ValueError(
                 f"Forward mode in real time would carry {entries:,} numbers ({size:,} "
@@ -71,36 +69,47 @@ class ForwardMode(Trajectory):
                 f"max_entries={self.max_entries:,}. Use bilevel_tf.Unrolled or "
                 "bilevel_tf.Neumann, whose memory does not grow with hyperparameters."
             )
-        self._tangents = [
-            model.add_method_state(f"tangent_{i}", (size, *x.shape), x.dtype.name)
-            for i, x in enumerate(shapes)
-        ]
 
-    def inner_step(self, model, x, y, sample_weight):
+    def build(self, network):
+        """In real time, make the variables for Z, once the optimizer is known."""
+        if self.real_time and network.compiled:
+            size = network.hyperparameters.size
+            for i, x in enumerate(self._carried(network)):
+                network.add_state(f"tangent_{i}", (size, *x.shape), x.dtype.name)
+
+    def _carried(self, network):
+        """The tensors of a state along which Z is carried: weights and slots."""
+        return real(self.run(network.problem(None, None)).start())
+
+    def inner_step(self, network, x, y, sample_weight):
         """An ordinary step; in real time also Z ← ∂S/∂x · Z + ∂S/∂λ."""
         if not self.real_time:
-            return super().inner_step(model, x, y, sample_weight)
+            return super().inner_step(network, x, y, sample_weight)
         batch = keras.tree.map_structure(
             lambda array: None if array is None else array[None], (x, y, sample_weight)
         )
-        run = self.run(model.problem(batch, None))
-        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
+        run = self.run(network.problem(batch, None))
+        state = run.start()
+        variables = network.states("tangent", len(real(state)))
+        tangents = [tf.convert_to_tensor(z.value) for z in variables]
         # At the weights before the step, with the noise that the step is going to draw.
-        _, tangents = self.advance(run, 0, run.start(), tangents)
+        _, tangents = self.advance(run, 0, state, tangents)
         tangents = all_at_once(tangents)
         with tf.control_dependencies(tangents):
-            results = super().inner_step(model, x, y, sample_weight)
-        for variable, value in zip(self._tangents, tangents, strict=True):
+            results = super().inner_step(network, x, y, sample_weight)
+        for variable, value in zip(variables, tangents, strict=True):
             variable.assign(value)
         return results
 
-    def outer_step(self, model, validation, training):
+    def outer_step(self, network, validation, training):
         """λ ← a step along dQ/dλ; in real time with the Z that is there."""
         if not self.real_time:
-            return super().outer_step(model, validation, training)
-        run = self.run(model.problem(None, validation))
-        tangents = [tf.convert_to_tensor(z.value) for z in self._tangents]
-        return self.descend(model, self.read(run, run.start(), tangents))
+            return super().outer_step(network, validation, training)
+        run = self.run(network.problem(None, validation))
+        state = run.start()
+        variables = network.states("tangent", len(real(state)))
+        tangents = [tf.convert_to_tensor(z.value) for z in variables]
+        return self.descend(network, self.read(run, state, tangents))
 
     def initial_tangents(self, run):
         """Z₀, a list for the real tensors of a state, each with one more axis in front.

@@ -44,34 +44,32 @@ class Trajectory(Differentiating):
         self.fixed_batches = bool(fixed_batches)
         self.inner_batches = self.steps
 
-    def build(self, model):
-        """Check also that the optimizer's steps can be differentiated.
+    def check(self, network):
+        """Check also that the steps of the optimizer can be differentiated.
 
         Raises:
-            ValueError: If not.
+            ValueError: If they cannot.
         """
-        super().build(model)
-        # Without one the model is being made from its config.
-        if model.stepping_optimizer is not None:
-            self.run(model.problem(None, None))
-        if self.restart:
-            variables = model.objective.variables(model)
-            self._start = [
-                model.add_method_state(f"start_{i}", w.shape, w.dtype)
-                for i, w in enumerate(variables)
-            ]
-            self._assign(self._start, variables)
+        super().check(network)
+        self.run(network.problem(None, None))
 
-    def outer_step(self, model, validation, training):
+    def build(self, network):
+        """With `restart`, keep the weights from which every run starts."""
+        if self.restart:
+            variables = network.objective.variables(network)
+            self._assign(network.add_states("start", variables), variables)
+
+    def outer_step(self, network, validation, training):
         """λ ← a step along dQ/dλ; with `restart` also w ← θ_T."""
         if not self.restart:
-            return super().outer_step(model, validation, training)
-        problem = model.problem(training, validation)
-        problem.weights = [tf.convert_to_tensor(v) for v in self._start]
+            return super().outer_step(network, validation, training)
+        problem = network.problem(training, validation)
+        start = network.states("start", len(problem.weights))
+        problem.weights = [tf.convert_to_tensor(v) for v in start]
         problem.resumes = False
         found = self.hypergradient(problem)
-        logs = self.descend(model, found)
-        self._assign(model.objective.variables(model), found.weights)
+        logs = self.descend(network, found)
+        self._assign(network.objective.variables(network), found.weights)
         return logs
 
     @staticmethod

@@ -83,37 +83,37 @@ class CrossValidation(Objective):
 
     # Compilation
 
-    def check(self, model):
+    def check(self, network):
         """Check that neither model nor loss nor optimizer would mix the folds."""
-        fold_checks.check_strategy(model)
-        fold_checks.check_layers(model)
-        fold_checks.check_losses(model)
-        fold_checks.check_optimizer(model.optimizer)
+        fold_checks.check_strategy(network)
+        fold_checks.check_layers(network)
+        fold_checks.check_losses(network)
+        fold_checks.check_optimizer(network.optimizer)
 
-    def build(self, model):
+    def build(self, network):
         """Make the k copies of the weights, and their optimizer."""
-        weights = model.trainable_variables
+        weights = network.weights
         for i, weight in enumerate(weights):
             shape = (self.folds, *weight.shape)
-            variable = model.add_method_state(f"fold_{i}", shape, weight.dtype)
+            variable = network.add_state(f"fold_{i}", shape, weight.dtype)
             variable.assign(tf.repeat(weight.value[None], self.folds, 0))
             if weight.constraint is not None:
                 variable.constraint = _InFolds(weight.constraint)
-        if model.stepping_optimizer is not None:
-            model.add_optimizer(self.variables(model), weights)
+        if network.compiled:
+            network.add_optimizer(self.variables(network), weights)
 
-    def variables(self, model):
+    def variables(self, network):
         """The copies of the weights, `[k, *shape]` each."""
-        weights = model.trainable_variables
-        return [model.method_state[f"fold_{i}"] for i in range(len(weights))]
+        weights = network.weights
+        return [network.state(f"fold_{i}") for i in range(len(weights))]
 
-    def optimizer(self, model):
+    def optimizer(self, network):
         """What trains the copies."""
-        return model.objective_stepping_optimizer
+        return network.objective_stepping_optimizer
 
     # Data
 
-    def prepare(self, model, x, y, sample_weight):
+    def prepare(self, network, x, y, sample_weight):
         """The same, with x in a tuple with the number of every example's part."""
         fold_checks.check_arrays(x, y)
         examples = len(keras.tree.flatten(x)[0])
@@ -122,16 +122,16 @@ class CrossValidation(Objective):
                 "`folds` must be at most the number of examples. "
                 f"Received: folds={self.folds}, and {examples} examples"
             )
-        fold_checks.check_separable(model, x, y)
-        labels = self._labels(model, y)
+        fold_checks.check_separable(network, x, y)
+        labels = self._labels(network, y)
         numbers = fold_numbers(examples, self.folds, self.seed, labels)
         return (x, numbers), y, sample_weight
 
-    def _labels(self, model, y):
+    def _labels(self, network, y):
         """Classes to stratify by, or `None`."""
         wanted = self.stratified
         if wanted is None:
-            wanted = fold_checks.is_crossentropy(model.loss)
+            wanted = fold_checks.is_crossentropy(network.losses)
         labels = class_labels(y) if wanted else None
         if labels is None and self.stratified:
             raise ValueError(
@@ -150,18 +150,18 @@ class CrossValidation(Objective):
 
     # Training
 
-    def inner_step(self, model, x, y, sample_weight):
+    def inner_step(self, network, x, y, sample_weight):
         """A step of the model on the batch, and one of each copy."""
         data = _packed(x), y, sample_weight
-        results = model.method.inner_step(model, data[0][0], y, sample_weight)
+        results = network.method.inner_step(network, data[0][0], y, sample_weight)
         batch = keras.tree.map_structure(
             lambda array: None if array is None else array[None], data
         )
-        problem = model.problem(batch, None)
+        problem = network.problem(batch, None)
         gradients = problem.inner_gradients(problem.weights, problem.hyperparameters)
         # All of them before a variable moves that another is computed from.
         gradients = tf.tuple(gradients)
-        model.objective_optimizer.apply(gradients, self.variables(model))
+        network.objective_optimizer.apply(gradients, self.variables(network))
         return results
 
     def inner_loss(self, network, weights, hyperparameters, batch):

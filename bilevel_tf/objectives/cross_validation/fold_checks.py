@@ -52,10 +52,10 @@ def check_optimizer(optimizer):
             )
 
 
-def check_layers(model):
+def check_layers(network):
     """Raise a `ValueError` for a layer whose state all examples write."""
     kinds = keras.layers.BatchNormalization, keras.layers.SpectralNormalization
-    for layer in model._flatten_layers(include_self=False):
+    for layer in network.layers:
         if isinstance(layer, kinds) and layer.trainable:
             raise ValueError(
                 f"CrossValidation cannot use {type(layer).__name__} '{layer.name}': "
@@ -64,14 +64,17 @@ def check_layers(model):
             )
 
 
-def check_losses(model):
+def check_losses(network):
     """Raise a `ValueError` for a loss that is not a mean over all that it is given."""
-    if any(getattr(o, "_keras_mask", None) is not None for o in model.outputs):
+    if any(
+        getattr(o, "_keras_mask", None) is not None
+        for o in keras.tree.flatten(network.outputs)
+    ):
         raise ValueError(
             "CrossValidation cannot use masked outputs, whose loss Keras divides by "
             "the entries of the whole batch. Give `sample_weight` in place of a mask."
         )
-    for loss in keras.tree.flatten(model.loss):
+    for loss in network.losses:
         reduction = getattr(loss, "reduction", "mean")
         if reduction not in _MEANS:
             raise ValueError(
@@ -81,12 +84,12 @@ def check_losses(model):
             )
 
 
-def check_strategy(model):
+def check_strategy(network):
     """Raise a `ValueError` where training is distributed."""
-    if model._distribute_strategy is not None:
+    if network.distributed:
         raise ValueError(
             "CrossValidation cannot be trained under a tf.distribute strategy. "
-            f"Received: a model made under {type(model._distribute_strategy).__name__}"
+            "Received: a model made under one"
         )
 
 
@@ -108,25 +111,27 @@ def check_arrays(x, y):
         )
 
 
-def check_separable(model, x, y):
+def check_separable(network, x, y):
     """Raise a `ValueError` where the loss of one example sees another.
 
     Args:
-        model: The compiled model.
+        network: The compiled `Network`.
         x, y: Arrays of at least two examples.
     """
     x, y = keras.tree.map_structure(
         lambda array: None if array is None else tf.convert_to_tensor(array[:2]), (x, y)
     )
-    outputs = model(x, training=False)
-    if model.added_losses():
+    outputs = network(x, training=False)
+    if network.added_losses():
         raise ValueError(
             "CrossValidation cannot use `add_loss` or activity regularizers: they are "
             "taken over the whole batch, the examples held out as well."
         )
     with tf.GradientTape() as tape:
         tape.watch(outputs)
-        loss = model.compute_loss(x, y, outputs, tf.constant([1.0, 0.0]))
+        loss = network.compute_loss(
+            x, y, outputs, tf.constant([1.0, 0.0]), training=True
+        )
     gradients = tape.gradient(loss, keras.tree.flatten(outputs))
     # NaN is what a weight of 0 makes of an infinite gradient, and no sign of mixing.
     if any(g is not None and tf.reduce_any(tf.abs(g[1]) > 0) for g in gradients):

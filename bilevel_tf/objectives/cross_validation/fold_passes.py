@@ -17,7 +17,7 @@ _CONVOLUTIONS = (
 )
 
 
-def in_folds(model, function, elements, signature):
+def in_folds(network, function, elements, signature):
     """Call a function for all folds at once.
 
     TensorFlow cannot vectorise a convolution over kernels in a way that XLA could
@@ -25,7 +25,7 @@ def in_folds(model, function, elements, signature):
     graph.
 
     Args:
-        model: The model that the function calls.
+        network: The `Network` that the function calls.
         function: Function of `elements` without their first axis.
         elements: Structure of tensors with a first axis of k.
         signature: Structure of the dtypes that the function returns.
@@ -33,8 +33,7 @@ def in_folds(model, function, elements, signature):
     Returns:
         What it returns, stacked along a new first axis.
     """
-    layers = model._flatten_layers(include_self=False)
-    if any(isinstance(layer, _CONVOLUTIONS) for layer in layers):
+    if any(isinstance(layer, _CONVOLUTIONS) for layer in network.layers):
         return tf.map_fn(function, elements, fn_output_signature=signature)
     return tf.vectorized_map(function, elements)
 
@@ -48,7 +47,7 @@ def fold_losses(network, weights, hyperparameters, batch, count):
     without the fold would have no such batch.
 
     Args:
-        network: The model as a `StatelessModel`.
+        network: The `Network`.
         weights: List of tensors `[k, *shape]`.
         hyperparameters: List of tensors.
         batch: x and the fold of every example, y, and sample weights.
@@ -68,7 +67,7 @@ def fold_losses(network, weights, hyperparameters, batch, count):
         return value * tf.cast(used > 0, value.dtype)
 
     folds_in_turn = tf.range(count, dtype=folds.dtype)
-    return in_folds(network.model, loss, (list(weights), folds_in_turn), dtype)
+    return in_folds(network, loss, (list(weights), folds_in_turn), dtype)
 
 
 def held_out_predictions(network, weights, hyperparameters, batch):
@@ -77,19 +76,18 @@ def held_out_predictions(network, weights, hyperparameters, batch):
     Structured as the model's; arguments as of `fold_losses`.
     """
     (x, folds), *rest = batch
-    model = network.model
 
     def predict(weights):
         data = x, *rest
         found = network.predict(weights, hyperparameters, data, training=False)
         return keras.tree.flatten(found)
 
-    dtypes = [output.dtype for output in model.outputs]
-    predictions = in_folds(model, predict, list(weights), dtypes)
+    dtypes = [output.dtype for output in keras.tree.flatten(network.outputs)]
+    predictions = in_folds(network, predict, list(weights), dtypes)
     examples = tf.range(tf.size(folds), dtype=folds.dtype)
     places = tf.stack([folds, examples], 1)
     held_out = [tf.gather_nd(p, places) for p in predictions]
-    return keras.tree.pack_sequence_as(model._outputs_struct, held_out)
+    return keras.tree.pack_sequence_as(network.outputs, held_out)
 
 
 def _weighted(sample_weight, factor):

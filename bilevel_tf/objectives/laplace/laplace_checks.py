@@ -13,14 +13,14 @@ from bilevel_tf.objectives.laplace.layer_capture import (
 from bilevel_tf.regularizers.normal_prior import NormalPrior
 
 
-def normal_priors(model):
+def normal_priors(network):
     """The `NormalPrior` of every trainable variable, in order.
 
     Raises:
         ValueError: If a variable has no prior, or one that is not normal, or if priors
             disagree on the number of examples.
     """
-    variables = model.trainable_variables
+    variables = network.weights
     bare = [v.path for v in variables if v.regularizer is None]
     if bare:
         raise ValueError(
@@ -51,23 +51,24 @@ def _described(regularizer):
     return f"{name}, which is not the logarithm of a normal density"
 
 
-def check_one_output(model):
+def check_one_output(network):
     """Raise a `ValueError` unless there is one output `[batch, C]`."""
-    if len(model.outputs) != 1:
+    outputs = keras.tree.flatten(network.outputs)
+    if len(outputs) != 1:
         raise ValueError(
             "LaplaceEvidence needs a model with one output. Received: "
-            f"{len(model.outputs)} of them, {model.output_names}"
+            f"{len(outputs)} of them, {network.output_names}"
         )
-    if len(model.outputs[0].shape) != 2:
+    if len(outputs[0].shape) != 2:
         raise ValueError(
             "LaplaceEvidence needs one prediction per example, an output of shape "
-            f"(batch, C). Received: an output of shape {model.outputs[0].shape}"
+            f"(batch, C). Received: an output of shape {outputs[0].shape}"
         )
 
 
-def check_penalties_are_priors(model):
+def check_penalties_are_priors(network):
     """Raise a `ValueError` where something else than priors holds the weights."""
-    for layer in model._flatten_layers(include_self=False):
+    for layer in network.layers:
         if layer.activity_regularizer is not None:
             raise ValueError(
                 f"`activity_regularizer` of {type(layer).__name__} '{layer.name}' is "
@@ -76,14 +77,14 @@ def check_penalties_are_priors(model):
             )
 
 
-def check_deterministic(model, moved):
+def check_deterministic(network, moved):
     """Raise a `ValueError` where a pass in training draws random numbers.
 
     Args:
-        model: The model.
+        network: The compiled `Network`.
         moved: As `trace` finds it.
     """
-    for layer in _leaves(model):
+    for layer in _leaves(network):
         seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
         if any(id(v) in moved for v in seeds):
             raise ValueError(
@@ -93,7 +94,7 @@ def check_deterministic(model, moved):
             )
 
 
-def trace(model):
+def trace(network):
     """What a pass in training does, found without data.
 
     Returns:
@@ -103,29 +104,28 @@ def trace(model):
     moved, counts = set(), {}
 
     def run(inputs):
-        layers = capturable_layers(model)
+        layers = capturable_layers(network)
         with keras.StatelessScope() as scope, calls_recorded(layers) as calls:
-            model(inputs, training=True)
+            network(inputs, training=True)
         counts.update({key: len(made) for key, made in calls.items()})
-        for variable in model.non_trainable_variables:
+        for variable in network.non_trainable_variables:
             if scope.get_current_value(variable) is not None:
                 moved.add(id(variable))
 
     specs = keras.tree.map_structure(
-        lambda t: tf.TensorSpec(t.shape, t.dtype), model._inputs_struct
+        lambda t: tf.TensorSpec(t.shape, t.dtype), network.inputs
     )
     tf.function(run, autograph=False).get_concrete_function(specs)
     return moved, counts
 
 
-def _leaves(model):
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if not isinstance(layer, keras.Model)]
+def _leaves(network):
+    return [layer for layer in network.layers if not isinstance(layer, keras.Model)]
 
 
-def check_size(model, hessian, max_weights):
+def check_size(network, hessian, max_weights):
     """Raise a `ValueError` if a dense Hessian of the model would be too large."""
-    size = sum(v.shape.num_elements() for v in model.trainable_variables)
+    size = sum(v.shape.num_elements() for v in network.weights)
     if size > max_weights:
         raise ValueError(
             f"hessian={hessian!r} has a matrix of {size:,}² entries, "
@@ -135,9 +135,9 @@ def check_size(model, hessian, max_weights):
         )
 
 
-def check_factor_sizes(model, max_weights):
+def check_factor_sizes(network, max_weights):
     """Raise a `ValueError` if a Kronecker factor of the model would be too large."""
-    for layer in capturable_layers(model):
+    for layer in capturable_layers(network):
         *rows, columns = layer.kernel.shape
         side = max(math.prod(rows), columns)
         if side > max_weights:
@@ -150,9 +150,9 @@ def check_factor_sizes(model, max_weights):
             )
 
 
-def check_factor_precisions(model):
+def check_factor_precisions(network):
     """Raise a `ValueError` where a kernel has more than one precision."""
-    for layer in capturable_layers(model):
+    for layer in capturable_layers(network):
         precision = layer.kernel.regularizer.precision
         if isinstance(precision, Hyperparameter) and precision.scale.shape != ():
             raise ValueError(
@@ -163,15 +163,15 @@ def check_factor_precisions(model):
             )
 
 
-def check_layers(model, hessian, moved, counts):
+def check_layers(network, hessian, moved, counts):
     """Raise a `ValueError` where layers are not all a Hessian by layers can have.
 
     Args:
-        model: The model.
+        network: The compiled `Network`.
         hessian: Its name.
         moved, counts: As `trace` finds them.
     """
-    layers = capturable_layers(model)
+    layers = capturable_layers(network)
     for layer in layers:
         both = [v for v in (layer.kernel, layer.bias) if v is not None]
         frozen = [v.name for v in both if not v.trainable]
@@ -188,7 +188,7 @@ def check_layers(model, hessian, moved, counts):
                 "hessian='ggn' or hessian='exact'."
             )
     captured = {id(v) for layer in layers for v in (layer.kernel, layer.bias)}
-    for layer in _leaves(model):
+    for layer in _leaves(network):
         weights = {id(v) for v in layer.trainable_variables} - captured
         if weights or any(id(v) in moved for v in layer.non_trainable_variables):
             raise ValueError(

@@ -96,29 +96,29 @@ class LaplaceEvidence(BayesianObjective):
         self.hessian = hessian
         self.max_weights = count(max_weights, "max_weights", 1)
 
-    def check(self, model):
+    def check(self, network):
         """Check that the model has an evidence."""
-        laplace_checks.check_one_output(model)
-        super().check(model)
-        laplace_checks.check_penalties_are_priors(model)
-        moved, counts = laplace_checks.trace(model)
-        laplace_checks.check_deterministic(model, moved)
+        laplace_checks.check_one_output(network)
+        super().check(network)
+        laplace_checks.check_penalties_are_priors(network)
+        moved, counts = laplace_checks.trace(network)
+        laplace_checks.check_deterministic(network, moved)
         if self.hessian in ("exact", "ggn"):
-            laplace_checks.check_size(model, self.hessian, self.max_weights)
+            laplace_checks.check_size(network, self.hessian, self.max_weights)
         else:
-            laplace_checks.check_layers(model, self.hessian, moved, counts)
+            laplace_checks.check_layers(network, self.hessian, moved, counts)
         if self.hessian == "kronecker":
-            laplace_checks.check_factor_precisions(model)
-            laplace_checks.check_factor_sizes(model, self.max_weights)
+            laplace_checks.check_factor_precisions(network)
+            laplace_checks.check_factor_sizes(network, self.max_weights)
 
-    def data_size(self, model):
+    def data_size(self, network):
         """N of the priors."""
-        return laplace_checks.normal_priors(model)[0].data_size
+        return laplace_checks.normal_priors(network)[0].data_size
 
     def outer_loss(self, network, weights, hyperparameters, batch):
         """Q = −log p(D|h) / N."""
         parts = self.parts(network, weights, hyperparameters, batch)
-        return self.loss_of(network.model, parts, weights)
+        return self.loss_of(network, parts, weights)
 
     def parts(self, network, weights, hyperparameters, batch, precisions=None):
         """What the evidence is made of; arguments as of `outer_loss`.
@@ -132,12 +132,11 @@ class LaplaceEvidence(BayesianObjective):
         """
         if precisions is None:
             precisions = self.precisions(network, weights, hyperparameters)
-        model = network.model
-        likelihood, data_size = _likelihood(model), self.data_size(model)
+        likelihood, data_size = _likelihood(network), self.data_size(network)
         term = DataTerm(network, likelihood, hyperparameters, batch, data_size)
         log_determinant = _LOG_DETERMINANTS[self.hessian](term, weights, precisions)
         with network.at(weights, hyperparameters):
-            pairs = zip(laplace_checks.normal_priors(model), weights, strict=True)
+            pairs = zip(laplace_checks.normal_priors(network), weights, strict=True)
             log_prior = tf.add_n([prior.log_prob(w) for prior, w in pairs])
         return {
             "log_likelihood": -term.value(weights),
@@ -145,16 +144,16 @@ class LaplaceEvidence(BayesianObjective):
             "log_determinant": tf.cast(log_determinant, log_prior.dtype),
         }
 
-    def loss_of(self, model, parts, weights):
+    def loss_of(self, network, parts, weights):
         """Q of its parts."""
         size = sum(w.shape.num_elements() for w in weights)
         log_volume = size * math.log(2 * math.pi) - parts["log_determinant"]
         evidence = parts["log_likelihood"] + parts["log_prior"] + 0.5 * log_volume
-        return -evidence / self.data_size(model)
+        return -evidence / self.data_size(network)
 
     def precisions(self, network, weights, hyperparameters):
         """A, a list of tensors shaped as the weights."""
-        priors = laplace_checks.normal_priors(network.model)
+        priors = laplace_checks.normal_priors(network)
         with network.at(weights, hyperparameters):
             return [
                 tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
@@ -164,24 +163,23 @@ class LaplaceEvidence(BayesianObjective):
     def log_precision(self, network, weights, hyperparameters, precisions):
         """log |A| and, with Gaussian noise, N C log λ, C the number of outputs."""
         logs = [tf.reduce_sum(tf.math.log(a)) for a in precisions]
-        model = network.model
-        likelihood = _likelihood(model)
+        likelihood = _likelihood(network)
         if isinstance(likelihood, GaussianLikelihood):
             with network.at(weights, hyperparameters):
                 noise = in_force(likelihood.precision, weights[0].dtype)
-            outputs = model.outputs[0].shape[-1]
-            logs.append(self.data_size(model) * outputs * tf.math.log(noise))
+            outputs = keras.tree.flatten(network.outputs)[0].shape[-1]
+            logs.append(self.data_size(network) * outputs * tf.math.log(noise))
         return tf.add_n(logs)
 
-    def logs(self, model, outer_loss):
+    def logs(self, network, outer_loss):
         """The evidence itself, log p(D|h)."""
-        return {"log_evidence": -self.data_size(model) * outer_loss}
+        return {"log_evidence": -self.data_size(network) * outer_loss}
 
     def get_config(self):
         """Arguments to make this objective again."""
         return {"hessian": self.hessian, "max_weights": self.max_weights}
 
 
-def _likelihood(model):
-    [loss] = likelihoods(model, "LaplaceEvidence")
+def _likelihood(network):
+    [loss] = likelihoods(network, "LaplaceEvidence")
     return loss

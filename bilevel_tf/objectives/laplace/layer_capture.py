@@ -45,15 +45,9 @@ def capturable(layer):
     return type(layer) in _DENSE
 
 
-def capturable_layers(model):
-    """Those of the graph that have trained weights, in nested models too."""
-    layers = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            layers += capturable_layers(layer)
-        elif capturable(layer) and layer.trainable_variables:
-            layers.append(layer)
-    return layers
+def capturable_layers(network):
+    """The layers that have trained weights and can be captured."""
+    return [la for la in network.layers if capturable(la) and la.trainable_variables]
 
 
 def captured(term, weights, layers):

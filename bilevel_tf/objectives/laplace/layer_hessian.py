@@ -55,10 +55,10 @@ def kronecker(term, weights, precisions):
 
 def _over_layers(term, weights, precisions, kernel, bias):
     """The sum over all layers, `kernel` and `bias` making a block's log-determinant."""
-    variables = [id(v) for v in term.model.trainable_variables]
+    variables = [id(v) for v in term.network.weights]
     precisions = dict(zip(variables, precisions, strict=True))
     parts = []
-    for record in captured(term, weights, capturable_layers(term.model)):
+    for record in captured(term, weights, capturable_layers(term.network)):
         layer = record.layer
         parts.append(kernel(record, precisions[id(layer.kernel)]))
         if layer.bias is not None:

@@ -1,0 +1,39 @@
+"""What a best response reaches, and what it does not."""
+
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer, references
+from bilevel_tf.layers.variational.variational_layer import VariationalLayer
+
+
+def check_penalties_respond(network):
+    """Raise a `ValueError` if a tuned penalty is on a layer that cannot respond."""
+    for layer in network.layers:
+        if isinstance(layer, HyperLayer):
+            continue
+        if isinstance(layer, VariationalLayer) and layer.hyperparameters():
+            raise ValueError(
+                f"'{layer.hyperparameters()[0].name}' acts on {type(layer).__name__} "
+                f"'{layer.name}', whose weights cannot respond to it. Use a method "
+                "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
+                "or objective=bilevel_tf.ELBO() with "
+                "bilevel_tf.methods.DARTS(second_order=None)."
+            )
+        for key, regularizer in vars(layer).items():
+            if key.endswith("regularizer") and references(regularizer):
+                raise ValueError(
+                    f"`{key}` of {type(layer).__name__} '{layer.name}' has a tuned "
+                    "factor, but the layer's weights cannot respond to it. Use "
+                    "bilevel_tf.HyperDense or HyperConv2D, or a fixed factor."
+                )
+
+
+def check_factors_scalar(network, method):
+    """Raise a `ValueError` if a penalty has a factor per weight or unit."""
+    for variable in network.weights:
+        for factor in references(variable.regularizer):
+            if factor.scale.shape != ():
+                raise ValueError(
+                    f"{type(method).__name__} needs one penalty factor per weight "
+                    f"tensor. Received: '{factor.name}' of shape {factor.scale.shape}. "
+                    "Use a method that differentiates training, such as "
+                    "bilevel_tf.Neumann()."
+                )
