@@ -382,17 +382,29 @@ class Network(abc.ABC):
         weights: list[tf.Tensor],
         hyperparameters: list[tf.Tensor],
         batch: tuple,
+        training: bool = True,
     ) -> tf.Tensor:
-        """The training loss of every example and the whole penalty, `[batch]`."""
+        """The loss of every example.
+
+        Args:
+            weights: Values of `weights`.
+            hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
+            batch: x, y and sample weights.
+            training: As in Keras. Defaults to `True`: each loss then has the whole
+                penalty, so that their mean is the training loss.
+
+        Returns:
+            A tensor `[batch]`.
+        """
         # Keras's mean is linear in the weights of the examples.
         count = tf.shape(keras.tree.flatten(batch[0])[0])[0]
-        outputs = self.predict(weights, hyperparameters, batch)
+        outputs = self.predict(weights, hyperparameters, batch, training)
         ones = tf.ones([count], keras.tree.flatten(outputs)[0].dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(ones)
-            mean = self.data_loss(outputs, hyperparameters, batch, ones)
+            mean = self.data_loss(outputs, hyperparameters, batch, ones, training)
         losses = tf.cast(count, mean.dtype) * tape.gradient(mean, ones)
-        if self.penalized:
+        if training and self.penalized:
             losses += self.penalty(weights, hyperparameters, batch)
         return losses
 

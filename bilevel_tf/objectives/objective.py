@@ -53,7 +53,9 @@ class Objective:
     >>> class WorstCase(bt.objectives.Objective):
     ...     judged_on = "validation"
     ...     def outer_loss(self, network, weights, hyperparameters, batch):
-    ...         losses = network.example_losses(weights, hyperparameters, batch)
+    ...         losses = network.example_losses(
+    ...             weights, hyperparameters, batch, training=False
+    ...         )
     ...         return tf.reduce_max(losses)
     """
 
