@@ -27,13 +27,13 @@ class RespondingNetwork:
     def response_layers(self):
         """All layers that have a response, those that were frozen later as well."""
         layers = self._flatten_layers(include_self=False)
-        return [la for la in layers if isinstance(la, HyperLayer) and la.response]
+        return [la for la in layers if isinstance(la, HyperLayer) and la.responses]
 
     @property
     def response_variables(self):
         """The weights of all responses that are trained."""
-        trained = [la.response for la in self.response_layers if la.trainable]
-        return [v for response in trained for v in response.variables]
+        trained = [la for la in self.response_layers if la.trainable]
+        return [v for layer in trained for v in layer.response_variables]
 
     def add_method_state(self, name, shape, dtype):
         """A variable of a method or objective, zero at first, saved with the model."""
