@@ -18,9 +18,7 @@ class WorstTenth(bt.objectives.Objective):
     log_names = ("worst_tenth",)
 
     def outer_loss(self, network, weights, hyperparameters, batch):
-        losses = network.example_losses(
-            weights, hyperparameters, batch, training=False
-        )
+        losses = network.example_losses(weights, hyperparameters, batch, training=False)
         return tf.reduce_mean(tf.math.top_k(losses, tf.size(losses) // 10).values)
 
 

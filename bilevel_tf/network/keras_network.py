@@ -86,8 +86,8 @@ class KerasNetwork(Network):
 
     @property
     def response_variables(self):
-        trained = [layer.response for layer in self.responding_layers if layer.response]
-        return [v for response in trained for v in response.variables]
+        layers = self.responding_layers
+        return [v for layer in layers for v in layer.response_variables]
 
     # A pass
 

@@ -92,4 +92,4 @@ class StoredModel:
 def _responding(model):
     """All layers that have a response, those that were frozen later too."""
     layers = model.network.layers
-    return [la for la in layers if isinstance(la, HyperLayer) and la.response]
+    return [la for la in layers if isinstance(la, HyperLayer) and la.responses]

@@ -94,7 +94,7 @@ def test_response_with_lora(name):
     layer.build((None, *shape))
     with pytest.raises(ValueError, match="'tuned' has LoRA or quantisation enabled"):
         layer.attach_response(StructuredResponse, 2)
-    assert layer.response is None
+    assert not layer.responses
 
 
 def test_quantization():
@@ -167,10 +167,10 @@ def test_model_binds_the_references_of_a_config(name):
     ],
     ids=["dense", "dense_3d", "conv", "conv_channels_first"],
 )
-def test_per_example(layer, input_shape, expected):
-    layer.build(input_shape)
+def test_factors_over_outputs(layer, input_shape, expected):
     factors = np.arange(12.0).reshape(3, 4)
-    reshaped = layer.per_example(tf.constant(factors), len(input_shape))
+    kernel = layer.linear_maps()[0]
+    reshaped = kernel.over_outputs(tf.constant(factors), len(input_shape))
     assert reshaped.shape == expected
     np.testing.assert_array_equal(np.squeeze(reshaped), factors)
 

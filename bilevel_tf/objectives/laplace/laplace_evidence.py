@@ -51,7 +51,7 @@ class LaplaceEvidence(BayesianObjective):
             "kronecker": its blocks for each kernel as a Kronecker product of two
             means (K-FAC; KFC for convolutions, which supposes that derivatives at two
             positions are uncorrelated), and its block for each bias. For larger
-            networks of Dense and Conv2D layers, each called once, with one precision
+            networks of Dense and Conv layers, each called once, with one precision
             per kernel.
             "diagonal": its diagonal alone, for the same networks and any precisions.
         max_weights: Largest number of rows of a dense matrix: of the Hessian, or of a
