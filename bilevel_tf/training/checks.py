@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.hyper.hyper_layer import HyperLayer, references
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.noise.dropout import HyperDropout
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.methods.best_response.best_response import BestResponse
@@ -12,18 +13,9 @@ from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.method import Method
 from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.optimizers.tuned import TunedOptimizer
-from bilevel_tf.scales.integer import Integer
 from bilevel_tf.training import rounds
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
-
-
-def layer_references(layer):
-    """All `Hyperparameter`s that a layer or its regularizers hold."""
-    if hasattr(layer, "hyperparameters") and callable(layer.hyperparameters):
-        return layer.hyperparameters()
-    holders = [layer, *(v for k, v in vars(layer).items() if k.endswith("regularizer"))]
-    return [reference for holder in holders for reference in references(holder)]
 
 
 def check_objective(objective):
@@ -87,9 +79,9 @@ def check_penalties_respond(model):
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, HyperLayer):
             continue
-        if isinstance(layer, VariationalLayer) and layer.hyperparameters():
+        if isinstance(layer, VariationalLayer) and references(layer):
             raise ValueError(
-                f"'{layer.hyperparameters()[0].name}' acts on {type(layer).__name__} "
+                f"'{references(layer)[0].name}' acts on {type(layer).__name__} "
                 f"'{layer.name}', whose weights cannot respond to it. Use a method "
                 "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
                 "or objective=bilevel_tf.ELBO() with "
@@ -122,9 +114,9 @@ def check_hyperparameters_differentiable(model, method):
                 f"{fitting}; or tune HyperGaussianNoise instead."
             )
     for name, scale in model.hyperparameters.scales.items():
-        if isinstance(scale, Integer):
+        if not scale.differentiable:
             raise ValueError(
-                f"{method} cannot reach '{name}', a whole number, which has no "
+                f"{method} cannot reach '{name}', {scale.describe()}, which has no "
                 f"derivative. Use a method that fits a response: {fitting}."
             )
         if scale.prior is not None:

@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.response.penalty import response_penalty
 from bilevel_tf.layers.response.response import BIAS, KERNEL
@@ -140,15 +139,6 @@ class HyperLayer:
             bias = tf.convert_to_tensor(self.bias) + self.response.shift(BIAS, delta)
         return kernel, bias
 
-    def hyperparameters(self):
-        """References that the layer holds, here those of its regularizers."""
-        regularizers = [
-            self.kernel_regularizer,
-            self.bias_regularizer,
-            self.activity_regularizer,
-        ]
-        return [ref for reg in regularizers for ref in references(reg)]
-
     def _check_floating(self, inputs):
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if not keras.backend.is_float_dtype(dtype):
@@ -163,9 +153,3 @@ class HyperLayer:
 def _with_cotangents_of(outputs, term):
     """`outputs`, from which gradients reach `term` as if it had been added."""
     return tf.identity(outputs), lambda cotangent: (cotangent, cotangent)
-
-
-def references(holder):
-    """The `Hyperparameter`s among an object's attributes."""
-    attributes = vars(holder).values() if hasattr(holder, "__dict__") else []
-    return [value for value in attributes if isinstance(value, Hyperparameter)]

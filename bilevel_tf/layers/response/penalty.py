@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf.regularizers.norms import L1, L1L2, L2, factor_value
+from bilevel_tf.hyperparameters.values import value_of
+from bilevel_tf.regularizers.norms import L1, L1L2, L2
 
 # By exact class: a subclass may compute something else.
 _L2S = (L2, keras.regularizers.L2)
@@ -37,12 +38,12 @@ def response_penalty(regularizer, response, which, weight, delta):
     if type(regularizer) in _L1S + _L1L2S:
         norm = tf.reduce_sum(tf.abs(weight))
         norm += response.inner(which, tf.sign(weight), delta)
-        total += factor_value(regularizer.l1, weight.dtype) * norm
+        total += value_of(regularizer.l1, weight.dtype) * norm
     if type(regularizer) in _L2S + _L1L2S:
         norm = tf.reduce_sum(tf.square(weight))
         norm += 2.0 * response.inner(which, weight, delta)
         norm += response.squared_norm(which, delta)
-        total += factor_value(regularizer.l2, weight.dtype) * norm
+        total += value_of(regularizer.l2, weight.dtype) * norm
     if type(regularizer) not in _L1S + _L2S + _L1L2S:
         with tf.GradientTape() as tape:
             tape.watch(weight)
