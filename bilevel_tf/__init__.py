@@ -20,7 +20,7 @@ from bilevel_tf import (
     regularizers,
     scales,
 )
-from bilevel_tf.hyperparameters import HyperparameterSpace
+from bilevel_tf.hyperparameters import HyperparameterSpace, Tunable
 from bilevel_tf.hyperparameters.pass_in_force import sampling
 from bilevel_tf.layers import (
     HyperConv2D,
@@ -65,6 +65,7 @@ __all__ = [
     "Neumann",
     "NormalPrior",
     "Positive",
+    "Tunable",
     "TunedOptimizer",
     "Unconstrained",
     "Uniform",

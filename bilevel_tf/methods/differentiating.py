@@ -5,7 +5,6 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.layers.noise.dropout import HyperDropout
 from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
-from bilevel_tf.scales.integer import Integer
 
 
 class Differentiating(Method):
@@ -69,9 +68,9 @@ def check_differentiable(network, method):
                 f"{fitting}; or tune HyperGaussianNoise instead."
             )
     for tuned, scale in network.hyperparameters.scales.items():
-        if isinstance(scale, Integer):
+        if not scale.differentiable:
             raise ValueError(
-                f"{name} cannot reach '{tuned}', a whole number, which has no "
+                f"{name} cannot reach '{tuned}', {scale.describe()}, which has no "
                 f"derivative. Use a method that fits a response: {fitting}."
             )
         if scale.prior is not None:

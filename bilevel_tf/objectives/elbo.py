@@ -2,7 +2,7 @@
 
 import keras
 
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.variational.variational_layer import variational_layers
 from bilevel_tf.objectives.bayesian import BayesianObjective
 

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 
@@ -15,7 +16,7 @@ def following(optimizer, space):
     """
     if not isinstance(optimizer, TunedOptimizer):
         return optimizer
-    for reference in optimizer.references():
+    for reference in references(optimizer):
         reference.bind(space)
     for name in optimizer.functions:
         setattr(optimizer.optimizer, name, _Current(optimizer, name, space))

@@ -71,11 +71,6 @@ class TunedOptimizer:
         self.functions = functions
         self._serialized = keras.saving.serialize_keras_object(optimizer)
 
-    def references(self):
-        """The `Hyperparameter`s among what computes the numbers."""
-        functions = self.functions.values()
-        return [f for f in functions if isinstance(f, Hyperparameter)]
-
     def values(self, hyperparameters, step):
         """The computed arguments by name, scalars.
 

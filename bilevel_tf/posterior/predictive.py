@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from bilevel_tf._arguments import count
 from bilevel_tf.hyperparameters.pass_in_force import sampling
+from bilevel_tf.hyperparameters.values import value_of
 from bilevel_tf.layers.variational.variational_layer import variational_layers
 from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.objectives.likelihoods import loss_object
-from bilevel_tf.regularizers.norms import factor_value
 
 _CATEGORICAL = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -91,7 +91,7 @@ def predictive(model, x, draws=32, batch_size=32):
     batches = [[np.asarray(part) for part in moments(batch)] for batch in data]
     mean, variance, mean_entropy = map(np.concatenate, zip(*batches, strict=True))
     if isinstance(loss, GaussianLikelihood):
-        variance += 1.0 / np.asarray(factor_value(loss.precision, mean.dtype))
+        variance += 1.0 / np.asarray(value_of(loss.precision, mean.dtype))
     if not isinstance(loss, (*_CATEGORICAL, _BINARY)):
         return PredictiveResult(mean, variance)
     entropy = np.asarray(_entropy(loss, tf.constant(mean)))

@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.layers.hyper.hyper_layer import references
 from bilevel_tf.network.keras_network import KerasNetwork
 from bilevel_tf.network.output_heads import check_losses_fit_outputs
 from bilevel_tf.network.responding_network import RespondingNetwork
@@ -82,7 +82,7 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self.network_state = {}
         self.network = KerasNetwork(self)
         for layer in self._flatten_layers(include_self=False):
-            for reference in checks.layer_references(layer):
+            for reference in references(layer):
                 reference.bind(hyperparameters)
         checks.check_factor_shapes(self)
 
@@ -170,9 +170,8 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
             self._compile_config.config["optimizer"] = optimizer
-        for part in keras.tree.flatten(loss):
-            for reference in references(part):
-                reference.bind(self.hyperparameters)
+        for reference in references([loss, kwargs]):
+            reference.bind(self.hyperparameters)
         check_losses_fit_outputs(self.outputs, self.network.losses)
         self.objective = objective
         checks.check_log_names(self)

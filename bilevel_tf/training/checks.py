@@ -2,7 +2,7 @@
 
 import keras
 
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.method import Method
@@ -10,14 +10,6 @@ from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.training import rounds
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
-
-
-def layer_references(layer):
-    """All `Hyperparameter`s that a layer or its regularizers hold."""
-    if hasattr(layer, "hyperparameters") and callable(layer.hyperparameters):
-        return layer.hyperparameters()
-    holders = [layer, *(v for k, v in vars(layer).items() if k.endswith("regularizer"))]
-    return [reference for holder in holders for reference in references(holder)]
 
 
 def check_objective(objective):

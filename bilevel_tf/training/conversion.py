@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 
+from bilevel_tf.hyperparameters.configs import numbers_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
@@ -165,8 +167,8 @@ def _structure(model):
 def _current(layer, key, value):
     """A config entry with tuned arguments at their current values."""
     own = getattr(layer, key, None)
-    if isinstance(own, Hyperparameter):
-        return float(own.value())
+    if isinstance(own, (Hyperparameter, list, tuple, dict)) and references(own):
+        return numbers_of(own)
     if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, WeightPrior):
         return value
     plain = _plain_regularizer(own)
@@ -178,17 +180,18 @@ def _plain_regularizer(own):
 
     It has none with a factor per weight, and none around another mean than zero.
     """
+    if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
+        return None
     numbers = {
-        name: np.asarray(f.value() if isinstance(f, Hyperparameter) else f, float)
-        for name, f in vars(own).items()
+        name: np.asarray(value, float) for name, value in numbers_of(vars(own)).items()
     }
     if any(number.ndim for number in numbers.values()):
         return None
     if isinstance(own, NormalPrior):
         half = 0.5 * numbers["precision"] / own.data_size
         return None if numbers["mean"] else keras.regularizers.L2(float(half))
-    plain = _PLAIN_REGULARIZERS.get(type(own))
-    return plain and plain(**{name: float(n) for name, n in numbers.items()})
+    plain = _PLAIN_REGULARIZERS[type(own)]
+    return plain(**{name: float(n) for name, n in numbers.items()})
 
 
 def _check_tuned(model, tune):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import bilevel_tf as bt
+from bilevel_tf.hyperparameters import references
 from tests.training.models import (
     METHODS,
     assert_same_state,
@@ -162,8 +163,8 @@ def test_config_round_trip(method):
     np.testing.assert_array_equal(model.predict(x), copy.predict(x))
     assert copy.hyperparameters is not model.hyperparameters
     assert [la.name for la in copy.layers] == [la.name for la in model.layers]
-    references = copy.network.responding_layers[0].hyperparameters()
-    assert references[0].space is copy.hyperparameters
+    found = references(copy.network.responding_layers[0])
+    assert found[0].space is copy.hyperparameters
 
 
 def test_clone_model_says_what_to_use_instead():

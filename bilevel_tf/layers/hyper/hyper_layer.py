@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.response.penalty import response_penalty
@@ -225,13 +224,6 @@ class HyperLayer:
             moved.append(weight)
         return moved
 
-    def hyperparameters(self) -> list[Hyperparameter]:
-        """References that the layer holds: its own and those of its regularizers."""
-        names = [name for name in vars(self) if name.endswith("regularizer")]
-        names.sort(key=lambda name: name == "activity_regularizer")
-        holders = [self, *(getattr(self, name) for name in names)]
-        return [ref for holder in holders for ref in references(holder)]
-
     def _check_floating(self, inputs):
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if not keras.backend.is_float_dtype(dtype):
@@ -283,9 +275,3 @@ def _spread_axes(outputs, term):
         for axis in range(1, outputs.shape.rank)
         if term.shape[axis] == 1 and outputs.shape[axis] != 1
     ]
-
-
-def references(holder: object) -> list[Hyperparameter]:
-    """The `Hyperparameter`s among an object's attributes."""
-    attributes = vars(holder).values() if hasattr(holder, "__dict__") else []
-    return [value for value in attributes if isinstance(value, Hyperparameter)]

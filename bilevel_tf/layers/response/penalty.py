@@ -5,8 +5,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.values import value_of
 from bilevel_tf.layers.response.response import Response
-from bilevel_tf.regularizers.norms import L1, L1L2, L2, factor_value
+from bilevel_tf.regularizers.norms import L1, L1L2, L2
 
 # By exact class: a subclass may compute something else.
 _L2S = (L2, keras.regularizers.L2)
@@ -44,12 +45,12 @@ def response_penalty(
     if type(regularizer) in _L1S + _L1L2S:
         norm = tf.reduce_sum(tf.abs(weight))
         norm += response.inner(tf.sign(weight), delta)
-        total += factor_value(regularizer.l1, weight.dtype) * norm
+        total += value_of(regularizer.l1, weight.dtype) * norm
     if type(regularizer) in _L2S + _L1L2S:
         norm = tf.reduce_sum(tf.square(weight))
         norm += 2.0 * response.inner(weight, delta)
         norm += response.squared_norm(delta)
-        total += factor_value(regularizer.l2, weight.dtype) * norm
+        total += value_of(regularizer.l2, weight.dtype) * norm
     if type(regularizer) not in _L1S + _L2S + _L1L2S:
         with tf.GradientTape() as tape:
             tape.watch(weight)

@@ -6,7 +6,6 @@ from keras.src.backend import AutocastScope
 
 from bilevel_tf._arguments import positive
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
-from bilevel_tf.layers.hyper.hyper_layer import references
 from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.variational.estimators import ESTIMATORS, draw, shared
 from bilevel_tf.layers.variational.posterior import Posterior, raw_scale
@@ -131,17 +130,6 @@ class VariationalLayer:
         for linear_map, weight in zip(self.linear_maps(), weights, strict=True):
             inputs = linear_map.apply(inputs, tf.cast(weight, inputs.dtype))
         return inputs
-
-    def hyperparameters(self):
-        """References that the layer holds, those of its priors and regularizers."""
-        holders = [
-            self.prior,
-            self.bias_prior,
-            self.kernel_regularizer,
-            self.bias_regularizer,
-            self.activity_regularizer,
-        ]
-        return [ref for holder in holders for ref in references(holder)]
 
     def save_own_variables(self, store):
         """All weights; Keras's layers would save kernel and bias alone."""

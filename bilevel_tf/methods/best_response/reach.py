@@ -1,6 +1,7 @@
 """What a best response reaches, and what it does not."""
 
-from bilevel_tf.layers.hyper.hyper_layer import HyperLayer, references
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 
 
@@ -9,9 +10,9 @@ def check_penalties_respond(network):
     for layer in network.layers:
         if isinstance(layer, HyperLayer):
             continue
-        if isinstance(layer, VariationalLayer) and layer.hyperparameters():
+        if isinstance(layer, VariationalLayer) and references(layer):
             raise ValueError(
-                f"'{layer.hyperparameters()[0].name}' acts on {type(layer).__name__} "
+                f"'{references(layer)[0].name}' acts on {type(layer).__name__} "
                 f"'{layer.name}', whose weights cannot respond to it. Use a method "
                 "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
                 "or objective=bilevel_tf.ELBO() with "

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.layers.variational.variational_layer import (
     VariationalLayer,
     variational_layers,
@@ -14,7 +15,6 @@ from bilevel_tf.layers.variational.variational_layer import (
 from bilevel_tf.methods.method import Method
 from bilevel_tf.objectives.elbo import ELBO
 from bilevel_tf.regularizers.normal_prior import NormalPrior
-from bilevel_tf.regularizers.weight_prior import in_force
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -107,7 +107,7 @@ def _best_mean(network, hyperparameter):
     numerators, denominators = [], []
     for posterior in _sharing(network, "mean", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
-        precision = in_force(posterior.prior.precision, mean.dtype)
+        precision = mean_value(posterior.prior.precision, mean.dtype)
         numerators.append(precision * mean)
         denominators.append(tf.broadcast_to(precision, mean.shape))
     return _ratio(numerators, denominators, hyperparameter.scale.shape)
@@ -117,7 +117,7 @@ def _best_precision(network, hyperparameter):
     numerators, denominators = [], []
     for posterior in _sharing(network, "precision", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
-        distance = mean - in_force(posterior.prior.mean, mean.dtype)
+        distance = mean - mean_value(posterior.prior.mean, mean.dtype)
         numerators.append(tf.ones_like(mean))
         denominators.append(tf.square(posterior.scale()) + tf.square(distance))
     return _ratio(numerators, denominators, hyperparameter.scale.shape)

@@ -6,12 +6,12 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf._arguments import count
+from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.objectives.bayesian import BayesianObjective
 from bilevel_tf.objectives.laplace import dense_hessian, laplace_checks, layer_hessian
 from bilevel_tf.objectives.laplace.data_term import DataTerm
 from bilevel_tf.objectives.likelihoods import likelihoods
-from bilevel_tf.regularizers.weight_prior import in_force
 
 _LOG_DETERMINANTS = {
     "exact": dense_hessian.exact,
@@ -156,7 +156,7 @@ class LaplaceEvidence(BayesianObjective):
         priors = laplace_checks.normal_priors(network)
         with network.at(weights, hyperparameters):
             return [
-                tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
+                tf.broadcast_to(mean_value(prior.precision, w.dtype), w.shape)
                 for prior, w in zip(priors, weights, strict=True)
             ]
 
@@ -166,7 +166,7 @@ class LaplaceEvidence(BayesianObjective):
         likelihood = _likelihood(network)
         if isinstance(likelihood, GaussianLikelihood):
             with network.at(weights, hyperparameters):
-                noise = in_force(likelihood.precision, weights[0].dtype)
+                noise = mean_value(likelihood.precision, weights[0].dtype)
             outputs = keras.tree.flatten(network.outputs)[0].shape[-1]
             logs.append(self.data_size(network) * outputs * tf.math.log(noise))
         return tf.add_n(logs)
