@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from bilevel_tf._arguments import count
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.methods.unknown_arguments import refuse_unknown
 
 
 class Method:
@@ -20,6 +21,7 @@ class Method:
 
     Raises:
         ValueError: If a count is not a whole number, or too small.
+        TypeError: If the class has no argument of that name.
 
     Attributes:
         inner_batches: Fresh training batches that an outer step needs, or 0.
@@ -31,7 +33,8 @@ class Method:
     fixed_batches = False
     log_names = ()
 
-    def __init__(self, train_steps=5, valid_steps=1, warmup_epochs=0):
+    def __init__(self, train_steps=5, valid_steps=1, warmup_epochs=0, **unknown):
+        refuse_unknown(type(self), unknown)
         self.train_steps = count(train_steps, "train_steps", 1)
         self.valid_steps = count(valid_steps, "valid_steps", 1)
         self.warmup_epochs = count(warmup_epochs, "warmup_epochs", 0)
