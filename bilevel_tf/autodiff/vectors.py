@@ -33,3 +33,8 @@ def unflatten(vector, like):
     sizes = [tf.size(x) for x in like]
     parts = tf.split(vector, sizes, num=len(like))
     return [tf.reshape(p, tf.shape(x)) for p, x in zip(parts, like, strict=True)]
+
+
+def all_finite(a):
+    """Whether no entry is NaN or infinite, a boolean scalar."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in a])

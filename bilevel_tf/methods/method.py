@@ -8,6 +8,7 @@ import tensorflow as tf
 from bilevel_tf._arguments import count
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.methods.unknown_arguments import refuse_unknown
 from bilevel_tf.network.network import Network
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
@@ -51,6 +52,7 @@ class Method:
 
     Raises:
         ValueError: If a number is not whole or too small.
+        TypeError: If the class has no argument of that name.
 
     Attributes:
         inner_batches: How many fresh training batches an outer step needs, or 0.
@@ -73,8 +75,13 @@ class Method:
     log_names: tuple[str, ...] = ()
 
     def __init__(
-        self, train_steps: int = 5, valid_steps: int = 1, warmup_epochs: int = 0
+        self,
+        train_steps: int = 5,
+        valid_steps: int = 1,
+        warmup_epochs: int = 0,
+        **unknown: Any,
     ):
+        refuse_unknown(type(self), unknown)
         self.train_steps = count(train_steps, "train_steps", 1)
         self.valid_steps = count(valid_steps, "valid_steps", 1)
         self.warmup_epochs = count(warmup_epochs, "warmup_epochs", 0)

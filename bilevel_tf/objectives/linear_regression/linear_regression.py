@@ -8,6 +8,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bilevel_tf._arguments import count
+from bilevel_tf.autodiff.solution import Status, choose_status
+from bilevel_tf.network.problem import make_report
 from bilevel_tf.objectives.linear_regression import linear_checks
 
 tfd = tfp.distributions
@@ -168,8 +170,9 @@ class BayesianLinearRegression:
                 single precision can reach.
 
         Returns:
-            The tuned regression, and a report: "iterations", the steps taken, an int32
-            scalar, and "converged", a boolean scalar.
+            The tuned regression, and a report with the words of a `Hypergradient`'s:
+            "status", "converged", "iterations" (the steps taken), and "residual", the
+            larger of these two slopes before the last step, in nats per example.
 
         Raises:
             ValueError: If `iterations` is not a whole number of at least 1, or
@@ -183,7 +186,7 @@ class BayesianLinearRegression:
         gram = self._gram()
         most = tolerance * self._examples
 
-        def step(taken, running, weight_precision, noise_precision):
+        def step(taken, running, slope, weight_precision, noise_precision):
             at = self._at(weight_precision, noise_precision)
             better_weight, better_noise, slope = at._fixed_point(gram)
             # Written so that NaN keeps running, and is reported.
@@ -191,15 +194,21 @@ class BayesianLinearRegression:
             weight_precision = tf.where(running, better_weight, weight_precision)
             noise_precision = tf.where(running, better_noise, noise_precision)
             taken += tf.cast(running, tf.int32)
-            return taken, running, weight_precision, noise_precision
+            return taken, running, slope, weight_precision, noise_precision
 
-        taken, running, *tuned = tf.while_loop(
-            lambda taken, running, *tuned: running,
+        unknown = tf.constant(float("nan"), self._dtype)
+        taken, running, slope, *tuned = tf.while_loop(
+            lambda taken, running, *_: running,
             step,
-            (0, True, self.weight_precision, self.noise_precision),
+            (0, True, unknown, self.weight_precision, self.noise_precision),
             maximum_iterations=iterations,
         )
-        report = {"iterations": taken, "converged": tf.logical_not(running)}
+        status = choose_status(
+            (tf.logical_not(running), Status.CONVERGED),
+            (tf.math.is_finite(slope), Status.OUT_OF_ITERATIONS),
+            otherwise=Status.NOT_FINITE,
+        )
+        report = make_report(status, taken, slope / self._examples)
         return self._at(*tuned), report
 
     # Predictions of examples that were held out
