@@ -230,8 +230,8 @@ def _check_differentiable(optimizer):
     """Raise a `ValueError` unless a step is a function of gradients and slots."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
-            "A LossScaleOptimizer cannot be differentiated: it skips steps. Give the "
-            f"optimizer inside it instead. Received: optimizer={optimizer!r}"
+            "A LossScaleOptimizer cannot be differentiated: it skips steps. Give its "
+            f"inner optimizer instead. Received: optimizer={optimizer!r}"
         )
     reasons = {
         "use_ema": "averages the weights over steps",
