@@ -49,7 +49,7 @@ def growth(name, steps, widths):
 
     kind, arguments, _ = METHODS[name]
     few, all_steps = [
-        compiled(getattr(bt, kind)(t, **arguments), widths) for t in (2, steps)
+        compiled(getattr(bt.methods, kind)(t, **arguments), widths) for t in (2, steps)
     ]
     few()
     before = peak()
