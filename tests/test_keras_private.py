@@ -113,15 +113,19 @@ def common_foreign_names():
     return set.union(*map(names_of_class, classes)) | {"_keras_history", "_keras_mask"}
 
 
+@functools.cache
+def own_names():
+    return NAMED_TUPLE.union(*(defined(parse(path)) for path in own_files()))
+
+
 def uses_of_others(tree):
-    """Private attributes of anything but `self` that no class of the file defines."""
-    ours = defined(tree) | NAMED_TUPLE
+    """Private attributes of anything but `self` that this library does not define."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not private(node.attr):
             continue
         owner = node.value.id if isinstance(node.value, ast.Name) else None
         if owner not in ("self", "cls") and (
-            node.attr not in ours or node.attr in common_foreign_names()
+            node.attr not in own_names() or node.attr in common_foreign_names()
         ):
             yield node.lineno, node.attr
 
