@@ -223,7 +223,7 @@ def print_judgements(rows):
 def print_choices(rows, args):
     """Print the second table: how often each degree was chosen, and the errors."""
     degrees = "".join(f"{d:>4}" for d in range(args.degrees + 1))
-    print(f"\nNumber of data sets, of {args.data_sets}, by chosen degree:")
+    print(f"\nHow many of {args.data_sets} data sets led to each degree:")
     print(f"{'':<20}{degrees}{'error':>9}{'median':>9}")
     for name in args.criteria:
         chosen = [row for row in rows if row["criterion"] == name]
