@@ -1,11 +1,11 @@
 """Bilevel optimisation for Keras: tune hyperparameters by gradient, in one fit."""
 
-import keras as _keras
+from keras import backend as _backend
 
-if _keras.backend.backend() != "tensorflow":
+if _backend.backend() != "tensorflow":
     raise ImportError(
         "bilevel_tf needs Keras to run on TensorFlow, and it runs on "
-        f"{_keras.backend.backend()}. Set the environment variable "
+        f"{_backend.backend()}. Set the environment variable "
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
