@@ -7,6 +7,8 @@ import tensorflow_probability as tfp
 from bilevel_tf.regularizers.norms import factor_value
 from bilevel_tf.regularizers.weight_prior import config_entry, positive_parameter
 
+__all__ = ["GaussianLikelihood"]
+
 tfd = tfp.distributions
 
 
