@@ -22,7 +22,12 @@ def _link(app, doctree):
 
 def _is_inside(node):
     """Whether the node is part of a title or of a link already."""
-    outside = nodes.title, nodes.reference, addnodes.pending_xref, addnodes.desc_signature
+    outside = (
+        nodes.title,
+        nodes.reference,
+        addnodes.pending_xref,
+        addnodes.desc_signature,
+    )
     while node is not None:
         if isinstance(node, outside):
             return True
