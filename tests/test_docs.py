@@ -75,6 +75,16 @@ def test_public_names_in_text_exist(page):
                 value = getattr(value, part)
 
 
+def test_the_version_is_said_once():
+    """`setup.cfg` reads it from the package; the citation and changelog repeat it."""
+    setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert "version = attr: bilevel_tf.__version__" in setup
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {bilevel_tf.__version__}\n" in citation
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert bilevel_tf.__version__ in changelog
+
+
 # Written about before they are there.
 NOT_YET = {"Tunable", "layers.LinearMap"}
 
