@@ -46,7 +46,13 @@ python_use_unqualified_type_names = True
 add_module_names = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = ["Reference", "Report"]
+napoleon_custom_sections = [
+    "Reference",
+    "Report",
+    "Input shape",
+    "Output shape",
+    ("Call arguments", "params_style"),
+]
 
 html_theme = "furo"
 html_title = f"bilevel_tf {release}"
