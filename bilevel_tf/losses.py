@@ -11,6 +11,8 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.tunable import Tunable
 from bilevel_tf.hyperparameters.values import value_for
 
+__all__ = ["GaussianLikelihood"]
+
 tfd = tfp.distributions
 
 
