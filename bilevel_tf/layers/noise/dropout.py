@@ -1,5 +1,6 @@
 """Dropout with a rate that may be a hyperparameter."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -58,7 +59,7 @@ class HyperDropout(keras.layers.Dropout):
         **kwargs,
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
-        number = rate if isinstance(rate, (int, float)) else 0.5
+        number = rate if isinstance(rate, numbers.Real) else 0.5
         super().__init__(number, noise_shape, seed, **kwargs)
         self.rate = rate
 

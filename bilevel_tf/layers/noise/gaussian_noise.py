@@ -1,5 +1,6 @@
 """Gaussian noise with a standard deviation that may be a hyperparameter."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -48,7 +49,7 @@ class HyperGaussianNoise(keras.layers.GaussianNoise):
         self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
-        number = stddev if isinstance(stddev, (int, float)) else 0.5
+        number = stddev if isinstance(stddev, numbers.Real) else 0.5
         super().__init__(number, seed, **kwargs)
         self.stddev = stddev
 
