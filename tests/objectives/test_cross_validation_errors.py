@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.objectives.cross_validation.fold_checks import ELEMENTWISE
+from bilevel_tf.objectives.cross_validation.requirements import ELEMENTWISE
 from tests.objectives.classifiers import (
     assert_same,
     classifier,
