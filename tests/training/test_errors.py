@@ -170,7 +170,11 @@ def test_hypernetwork_that_is_too_large():
     with pytest.raises(ValueError, match=r"166 weights \(83 weights × 2"):
         classifier(bt.methods.Hypernetwork(max_weights=165))
     assert (
-        len(classifier(bt.methods.Hypernetwork(max_weights=166)).response_variables)
+        len(
+            classifier(
+                bt.methods.Hypernetwork(max_weights=166)
+            ).network.response_variables
+        )
         == 4
     )
 
