@@ -17,11 +17,12 @@ class Network:
     """An architecture without its layer classes.
 
     Attributes:
-        title: What tables call it.
+        title: Name of the network in tables.
         input_shape: Shape of one example.
-        body: Function of the inputs, the layer classes and the dropout rates.
-        rates: How many dropout rates there are.
-        width: Units of the hidden layers, n of the paper's estimate 2 + h/n.
+        body: Function of the inputs, the layer classes and the dropout rates that
+            returns the outputs.
+        rates: Number of dropout rates.
+        width: Number of units of the hidden layers, n of the paper's estimate 2 + h/n.
     """
 
     title: str
@@ -33,7 +34,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """The layer classes that a network is made of."""
+    """The layer classes of a network."""
 
     dense: type
     conv: type
@@ -41,10 +42,10 @@ class Layers:
 
 
 class NamedDropout(keras.layers.Dropout):
-    """Keras's dropout on the random numbers of this library.
+    """Keras's dropout with the random numbers of this library.
 
-    Under XLA on the CPU Keras's own takes longer than the rest of its network; against
-    this one a ratio says what the response costs.
+    Under XLA on the CPU, Keras's own random numbers take longer than the rest of the
+    network. A ratio to this layer shows what the response costs.
     """
 
     def call(self, inputs, training=False):
@@ -60,7 +61,7 @@ HYPER = Layers(bt.HyperDense, bt.HyperConv2D, bt.HyperDropout)
 
 
 def mlp(width=1200, inputs=784):
-    """784-1200-1200-1200-10 with ReLU; dropout before all but the last layer."""
+    """Return 784-1200-1200-1200-10 with ReLU, and dropout before each hidden layer."""
 
     def body(x, layers, rates):
         for rate in rates:
@@ -72,7 +73,7 @@ def mlp(width=1200, inputs=784):
 
 
 def cnn(filters=(32, 64), side=28):
-    """Two 5×5 convolutions and two dense layers; dropout before each of the four."""
+    """Return two 5×5 convolutions and two dense layers, each after dropout."""
     width = (side // 4) ** 2 * filters[-1]
 
     def body(x, layers, rates):
@@ -93,7 +94,7 @@ TINY = {"mlp": mlp(16, 12), "cnn": cnn((2, 3), 8)}
 
 
 def compiled_plain(network, jit=False, layers=PLAIN):
-    """The plain Keras model with fixed dropout rates, compiled."""
+    """Return the compiled plain Keras model with fixed dropout rates."""
     inputs = keras.Input(network.input_shape)
     outputs = network.body(inputs, layers, [RATE] * network.rates)
     model = keras.Model(inputs, outputs)
@@ -102,13 +103,14 @@ def compiled_plain(network, jit=False, layers=PLAIN):
 
 
 def compiled_bilevel(network, method, jit=False, hyperparameters=None):
-    """The same network with tuned rates, compiled with a method.
+    """Return the compiled model of the same network with tuned rates.
 
     Args:
         network: A `Network`.
         method: A method of the library.
-        jit: Whether steps are compiled by XLA.
-        hyperparameters: h; those beyond the rates act on nothing.
+        jit: Whether XLA compiles the steps.
+        hyperparameters: h, the number of hyperparameters. Those beyond the rates have
+            no effect. Defaults to the number of rates.
     """
     rates = [f"rate_{k}" for k in range(network.rates)]
     scales = {name: bt.Uniform(0.0, 0.95, initial=RATE) for name in rates}
@@ -123,7 +125,7 @@ def compiled_bilevel(network, method, jit=False, hyperparameters=None):
 
 
 def training_arguments(jit):
-    """What every network is compiled with."""
+    """Return the arguments that every network is compiled with."""
     return {
         "optimizer": keras.optimizers.SGD(0.01, momentum=0.9),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -1,12 +1,12 @@
-"""What a training step of each method costs, in steps of the plain Keras network.
+"""Measure training steps of each method, in steps of the plain Keras network.
 
     python -m benchmarks.step_cost            # both networks, on TensorFlow's kernels
     python -m benchmarks.step_cost --jit      # the same, compiled by XLA
-    python -m benchmarks.step_cost --quick    # tiny networks, to see that all runs
+    python -m benchmarks.step_cost --quick    # tiny networks, to check that all works
 
 Every figure is the median over interleaved rounds. A round calls every step function
-of every method once, in random order, on one batch that is held in memory, and is
-compared with the plain Keras step of the same round.
+of every method once, in random order, on one batch that is held in memory. Each time
+is compared with that of the plain Keras step in the same round.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 from benchmarks import networks
+from bilevel_tf import _keras
 
 METHODS = {
     "DeltaSTN()": bt.DeltaSTN,
@@ -37,7 +38,7 @@ METHODS = {
 }
 PLAIN = "plain Keras"
 NAMED = "plain Keras, dropout on our random numbers"
-# Processor time is what to go by on a machine that is busy with other work.
+# On a machine that is busy with other work, processor time is more reliable.
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 TRAIN_STEPS, VALID_STEPS = 5, 1
 BATCH = 128
@@ -59,10 +60,14 @@ def main(arguments=None):
 
 
 def parse(arguments=None):
-    """The command line."""
+    """Return the arguments of the command line."""
     parser = common_options(__doc__)
-    parser.add_argument("--no-memory", action="store_true", help="no peak memory")
-    parser.add_argument("--sizes", nargs="*", type=int, help="h; 3, 50 and 200")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="do not measure peak memory"
+    )
+    parser.add_argument(
+        "--sizes", nargs="*", type=int, help="values of h; default: 3, 50 and 200"
+    )
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     options = with_defaults(parser.parse_args(arguments))
     options.no_memory |= options.quick
@@ -72,32 +77,32 @@ def parse(arguments=None):
 
 
 def common_options(description):
-    """A parser of what every benchmark of training steps can be told."""
+    """Return a parser with the options of all benchmarks of training steps."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--networks", nargs="*", choices=list(networks.FULL))
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
-    parser.add_argument("--quick", action="store_true", help="tiny networks")
-    parser.add_argument("--rounds", type=int, help="21, or 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="use tiny networks")
+    parser.add_argument("--rounds", type=int, help="default: 21, or 3 with --quick")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     return parser
 
 
 def with_defaults(options):
-    """The options, with the number of rounds that goes with the others."""
+    """Return the options, with a number of rounds that fits the others."""
     options.rounds = options.rounds or (3 if options.quick else 21)
     return options
 
 
 def set_threads(count):
-    """Let TensorFlow use `count` threads; possible only before its first operation."""
+    """Let TensorFlow use `count` threads; call it before the first operation."""
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 def report(chosen, options):
-    """The lines of the whole report, in Markdown."""
-    # A child starts with its parent's peak memory, so they run while it is small.
+    """Return the lines of the whole report, in Markdown."""
+    # A child process starts with its parent's peak memory: run it while that is small.
     peaks = {} if options.no_memory else all_peaks(chosen, options)
     lines = [machine(options)]
     for key, network in chosen.items():
@@ -108,7 +113,7 @@ def report(chosen, options):
 
 
 def machine(options):
-    """One line on what the figures were measured with."""
+    """Return one line that describes machine, versions and settings."""
     compiler = "XLA" if options.jit else "no XLA"
     return (
         f"{os.cpu_count()} {platform.machine()} cores, {options.threads} threads, "
@@ -122,7 +127,7 @@ def machine(options):
 
 
 def method_table(key, network, options, peaks):
-    """Every method on one network: ratios to plain Keras, and memory."""
+    """Return the table of one network: ratios to plain Keras, and memory."""
     steps = {
         PLAIN: plain_steps(network, options.jit),
         NAMED: plain_steps(network, options.jit, networks.NAMED),
@@ -153,7 +158,7 @@ def method_table(key, network, options, peaks):
 
 
 def size_table(network, options):
-    """The Δ-STN's steps against the number of hyperparameters."""
+    """Return the table of the Δ-STN's steps by the number of hyperparameters."""
     steps = {PLAIN: plain_steps(network, options.jit)}
     for size in options.sizes:
         method = make(bt.DeltaSTN)
@@ -176,24 +181,24 @@ def size_table(network, options):
 
 
 def whole_round(times):
-    """Amortised cost of a round per inner step, for every interleaved round."""
+    """Return the cost of a round per inner step, for every interleaved round."""
     pairs = zip(times["inner"], times["outer"], strict=True)
     return [inner + outer * VALID_STEPS / TRAIN_STEPS for inner, outer in pairs]
 
 
 def ratio(times, plain):
-    """Median of the ratios within rounds."""
+    """Return the median of the ratios within rounds."""
     quotients = [a / b for a, b in zip(times, plain, strict=True)]
     return f"{statistics.median(quotients):.2f}"
 
 
 def milliseconds(times):
-    """Median time."""
+    """Return the median time."""
     return f"{1e3 * statistics.median(times):.1f} ms"
 
 
 def megabytes(peaks, key, name):
-    """Peak memory as a table shows it."""
+    """Return a peak of memory as the table shows it."""
     return f"{peaks[key, name]:.0f} MiB" if peaks else "–"
 
 
@@ -201,12 +206,12 @@ def megabytes(peaks, key, name):
 
 
 def make(method):
-    """A method with the schedule of the benchmark."""
+    """Return a method with the schedule of the benchmark."""
     return method(train_steps=TRAIN_STEPS, valid_steps=VALID_STEPS)
 
 
 def plain_steps(network, jit, layers=networks.PLAIN):
-    """Step functions of the plain model, as Keras's trainer makes them."""
+    """Return step functions of the plain model, as Keras's trainer makes them."""
     model = networks.compiled_plain(network, jit, layers)
     return {
         "inner": on_batch(model, model.train_step, network),
@@ -215,7 +220,7 @@ def plain_steps(network, jit, layers=networks.PLAIN):
 
 
 def bilevel_steps(model, network):
-    """Step functions of a bilevel model, made in the same way."""
+    """Return step functions of a bilevel model, made in the same way."""
     return {
         "inner": on_batch(model, model.train_step, network),
         "outer": on_batch(model, lambda data: model.outer_train_step((data,)), network),
@@ -224,26 +229,26 @@ def bilevel_steps(model, network):
 
 
 def on_batch(model, step, network):
-    """The step as Keras's trainer compiles it, bound to one batch in memory."""
+    """Return a step as Keras's trainer compiles it, bound to one batch in memory."""
     batches = tf.data.Dataset.from_tensors(batch(network)).repeat()
-    return functools.partial(model._make_function(step), iter(batches))
+    return functools.partial(_keras.make_step_function(model, step), iter(batches))
 
 
 def prediction(model, network):
-    """Keras's prediction step, bound to one batch in memory."""
+    """Return Keras's prediction step, bound to one batch in memory."""
     model.make_predict_function()
     return functools.partial(model.predict_function, [batch(network)[:1]])
 
 
 def batch(network):
-    """A batch of noise, the same every time."""
+    """Return a batch of noise, the same every time."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(BATCH, *network.input_shape)).astype("float32")
     return tf.constant(x), tf.constant(generator.integers(10, size=BATCH))
 
 
 def interleaved(steps, options):
-    """Seconds of every call: by name and kind, one per round."""
+    """Call all steps in every round; return seconds by name and kind."""
     clock = CLOCKS[options.clock]
     calls = [(name, kind) for name, kinds in steps.items() for kind in kinds]
     times = {name: {kind: [] for kind in kinds} for name, kinds in steps.items()}
@@ -261,13 +266,13 @@ def interleaved(steps, options):
 
 
 def all_peaks(chosen, options):
-    """Peak memory in MiB by network and method, each from a process of its own."""
+    """Return peak memory in MiB by network and method, each from an own process."""
     names = [PLAIN, *METHODS]
     return {(k, n): peak_of_child(k, n, options) for k in chosen for n in names}
 
 
 def peak_of_child(key, name, options):
-    """What a process that trains one configuration says of its memory."""
+    """Return the peak memory of a new process that trains one configuration."""
     command = [sys.executable, "-m", "benchmarks.step_cost", "--peak-of", key, name]
     command += ["--threads", str(options.threads)]
     command += ["--jit"] * options.jit + ["--quick"] * options.quick
@@ -277,7 +282,7 @@ def peak_of_child(key, name, options):
 
 
 def memory_growth(network, name, jit):
-    """MiB by which the peak grows over a round of this process's first model."""
+    """Return the MiB that a round of this process's first model adds to its peak."""
     before = peak_memory()
     if name == PLAIN:
         steps = plain_steps(network, jit)
@@ -291,7 +296,7 @@ def memory_growth(network, name, jit):
 
 
 def peak_memory():
-    """Peak resident memory of this process in MiB."""
+    """Return the peak resident memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

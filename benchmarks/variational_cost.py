@@ -1,13 +1,14 @@
-"""What training with a posterior over the weights costs, in steps of plain Keras.
+"""Measure training with a posterior over the weights, in steps of plain Keras.
 
     python -m benchmarks.variational_cost            # on TensorFlow's kernels
     python -m benchmarks.variational_cost --jit      # the same, compiled by XLA
     python -m benchmarks.variational_cost --quick    # tiny networks
 
-The networks of `benchmarks.step_cost` without dropout. One row is no estimator: two
-products and twice the variables, without draws and without a divergence, which is what
-an estimator of two products cannot go below. Every figure is the median over
-interleaved rounds of one process, each against the plain Keras step of its round.
+The networks are those of `benchmarks.step_cost` without dropout. One row is not an
+estimator: it has two products and twice the variables, but no draws and no divergence.
+No estimator with two products can be faster. Every figure is the median over
+interleaved rounds of one process; each time is compared with that of the plain Keras
+step in the same round.
 """
 
 import functools
@@ -37,13 +38,13 @@ def main(arguments=None):
 
 
 def parse(arguments=None):
-    """The command line."""
+    """Return the arguments of the command line."""
     parser = step_cost.common_options(__doc__)
     return step_cost.with_defaults(parser.parse_args(arguments))
 
 
 def report(chosen, options):
-    """The lines of the whole report, in Markdown."""
+    """Return the lines of the whole report, in Markdown."""
     lines = [step_cost.machine(options)]
     for key in options.networks or chosen:
         lines += ["", *table(chosen[key], options)]
@@ -51,7 +52,7 @@ def report(chosen, options):
 
 
 def table(network, options):
-    """Every estimator on one network: ratios to plain Keras."""
+    """Return the table of one network: ratios of every estimator to plain Keras."""
     steps = {PLAIN: steps_of(network, networks.PLAIN, options.jit)}
     steps[FLOOR] = steps_of(network, TWO_PRODUCTS, options.jit)
     for name, estimator in ESTIMATORS.items():
@@ -74,7 +75,7 @@ def table(network, options):
 
 
 def variational(estimator):
-    """Layer classes with a posterior and this estimator; `None` for the defaults."""
+    """Return layer classes with this estimator; `None` for their defaults."""
     arguments = {"prior": bt.NormalPrior(100.0, data_size=60_000)}
     arguments["estimator"] = estimator
     dense, conv = (
@@ -85,10 +86,10 @@ def variational(estimator):
 
 
 class TwoProducts:
-    """Mixin that adds the standard deviation of "local" to the outputs, undrawn."""
+    """Mixin that adds the standard deviation of "local" to outputs, without a draw."""
 
     def build(self, input_shape):
-        """Create the scales beside the Keras layer's weights."""
+        """Create the weights of the Keras layer, and the scales."""
         super().build(input_shape)
         self.scale = self.add_weight(
             name="scale",
@@ -97,7 +98,7 @@ class TwoProducts:
         )
 
     def call(self, inputs, training=False):
-        """x·μ, and √(x²·σ²) in training."""
+        """Return x·μ, plus √(x²·σ²) in training."""
         if not training:
             return super().call(inputs)
         means = self.product(inputs, self.kernel) + self.bias
@@ -106,13 +107,13 @@ class TwoProducts:
 
 
 class TwoProductsDense(TwoProducts, keras.layers.Dense):
-    """Of matrices."""
+    """A dense layer with two products."""
 
     product = staticmethod(keras.ops.matmul)
 
 
 class TwoProductsConv2D(TwoProducts, keras.layers.Conv2D):
-    """Convolutions."""
+    """A convolution with two products."""
 
     product = staticmethod(functools.partial(keras.ops.conv, padding="same"))
 
@@ -121,7 +122,7 @@ TWO_PRODUCTS = networks.Layers(TwoProductsDense, TwoProductsConv2D, None)
 
 
 def steps_of(network, layers, jit):
-    """Training and prediction step of a plain Keras model of these layers."""
+    """Return training and prediction step of a plain Keras model of these layers."""
     layers = networks.Layers(layers.dense, layers.conv, lambda rate: lambda x: x)
     inputs = keras.Input(network.input_shape)
     outputs = network.body(inputs, layers, [0.0] * network.rates)

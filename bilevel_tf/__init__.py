@@ -1,11 +1,11 @@
 """Bilevel optimisation for Keras: tune hyperparameters by gradient, in one fit."""
 
-import keras as _keras
+from keras import backend as _backend
 
-if _keras.backend.backend() != "tensorflow":
+if _backend.backend() != "tensorflow":
     raise ImportError(
         "bilevel_tf needs Keras to run on TensorFlow, and it runs on "
-        f"{_keras.backend.backend()}. Set the environment variable "
+        f"{_backend.backend()}. Set the environment variable "
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
@@ -20,7 +20,7 @@ from bilevel_tf import (
     regularizers,
     scales,
 )
-from bilevel_tf.hyperparameters import HyperparameterSpace
+from bilevel_tf.hyperparameters import HyperparameterSpace, Tunable
 from bilevel_tf.hyperparameters.pass_in_force import sampling
 from bilevel_tf.layers import (
     HyperConv2D,
@@ -65,6 +65,7 @@ __all__ = [
     "Neumann",
     "NormalPrior",
     "Positive",
+    "Tunable",
     "TunedOptimizer",
     "Unconstrained",
     "Uniform",

@@ -1,11 +1,14 @@
-"""Checks of numbers that users give."""
+"""Checks of numbers and choices that users give."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 _NUMBERS = (int, float, np.number)
 
 
-def count(value, name, least):
+def count(value: Any, name: str, least: int) -> int:
     """Return `value`, or raise a `ValueError` unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(
@@ -15,8 +18,8 @@ def count(value, name, least):
     return value
 
 
-def non_negative(value, name):
-    """Return `value` as a float, or raise a `ValueError`."""
+def non_negative(value: Any, name: str) -> float:
+    """Return `value` as a float, or raise a `ValueError` unless 0 ≤ value < ∞."""
     if not (isinstance(value, _NUMBERS) and 0 <= value < float("inf")):
         raise ValueError(
             f"`{name}` must be non-negative and finite. Received: {name}={value!r}"
@@ -24,10 +27,18 @@ def non_negative(value, name):
     return float(value)
 
 
-def positive(value, name):
-    """Return `value` as a float, or raise a `ValueError`."""
+def positive(value: Any, name: str) -> float:
+    """Return `value` as a float, or raise a `ValueError` unless 0 < value < ∞."""
     if not (isinstance(value, _NUMBERS) and 0 < value < float("inf")):
         raise ValueError(
             f"`{name}` must be positive and finite. Received: {name}={value!r}"
         )
     return float(value)
+
+
+def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
+    """Return `value`, or raise a `ValueError` unless it is one of `allowed`."""
+    if value not in allowed:
+        shown = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"`{name}` must be one of {shown}. Received: {name}={value!r}")
+    return value

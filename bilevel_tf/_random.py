@@ -1,36 +1,46 @@
-"""Random numbers: Keras's, by an algorithm that is named.
+"""Random numbers from Keras's seed generators, by the algorithm Philox.
 
-`keras.random` lets TensorFlow choose the algorithm. On the CPU that is Philox in either
-case, but XLA compiles an unnamed one to code some thirty times slower than a named one.
-Without XLA the numbers are those that `keras.random` draws from the same generator,
-except for `quick_normal`.
+`keras.random` lets TensorFlow choose the algorithm. On the CPU it chooses Philox too,
+but XLA compiles a draw whose algorithm is not named to code that is some thirty times
+slower. Without XLA, `uniform` and `normal` draw the same numbers as `keras.random` from
+the same generator; `quick_normal` draws others.
 """
 
 import math
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+Shape = tf.Tensor | Sequence[int | tf.Tensor]
 
-def uniform(shape, dtype, generator):
-    """Uniform on [0, 1) from a `keras.random.SeedGenerator`."""
+
+def uniform(
+    shape: Shape, dtype: str, generator: keras.random.SeedGenerator
+) -> tf.Tensor:
+    """Draw numbers that are uniform on [0, 1)."""
     return tf.random.stateless_uniform(
         shape, _next_seed(generator), dtype=dtype, alg="philox"
     )
 
 
-def normal(shape, dtype, generator):
-    """Standard normal from a `keras.random.SeedGenerator`."""
+def normal(
+    shape: Shape, dtype: str, generator: keras.random.SeedGenerator
+) -> tf.Tensor:
+    """Draw numbers that are standard normal."""
     return tf.random.stateless_normal(
         shape, _next_seed(generator), dtype=dtype, alg="philox"
     )
 
 
-def quick_normal(shape, dtype, generator):
-    """Standard normal, by the inverse of the distribution function.
+def quick_normal(
+    shape: Shape, dtype: str, generator: keras.random.SeedGenerator
+) -> tf.Tensor:
+    """Draw numbers that are standard normal, by the inverse distribution function.
 
-    Other numbers than those of `normal`, in three quarters of the time, for layers that
-    draw as many numbers as they have outputs.
+    It takes three quarters of the time of `normal`, which matters to a layer that draws
+    as many numbers as it has outputs. The numbers differ from those of `normal`.
     """
     # Half precision has too few numbers near the ends of the interval.
     precise = tf.as_dtype(dtype) if dtype == "float64" else tf.float32
@@ -41,8 +51,8 @@ def quick_normal(shape, dtype, generator):
     return tf.cast(math.sqrt(2.0) * tf.math.erfinv(draw), dtype)
 
 
-def signs(shape, dtype, generator):
-    """−1 or 1, equally likely, from a `keras.random.SeedGenerator`."""
+def signs(shape: Shape, dtype: str, generator: keras.random.SeedGenerator) -> tf.Tensor:
+    """Draw −1 or 1, each with probability ½."""
     bits = tf.random.stateless_uniform(
         shape, _next_seed(generator), None, None, tf.int32, alg="philox"
     )
@@ -50,5 +60,5 @@ def signs(shape, dtype, generator):
 
 
 def _next_seed(generator):
-    # Keras keeps 64 bits where TensorFlow takes 32, and folds them like this.
+    # Keras folds its 64 bits into the 32 that TensorFlow takes in this way.
     return tf.cast(tf.math.floormod(generator.next(), tf.int32.max - 1), tf.int32)

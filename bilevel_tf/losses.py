@@ -1,11 +1,17 @@
 """Losses whose own parameters may be tuned."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bilevel_tf.regularizers.norms import factor_value
-from bilevel_tf.regularizers.weight_prior import config_entry, positive_parameter
+from bilevel_tf.hyperparameters.configs import config_of
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.tunable import Tunable
+from bilevel_tf.hyperparameters.values import value_for
+
+__all__ = ["GaussianLikelihood"]
 
 tfd = tfp.distributions
 
@@ -14,40 +20,47 @@ tfd = tfp.distributions
 class GaussianLikelihood(keras.losses.Loss):
     """−log N(y; f(x), λ⁻¹ I): squared errors with a noise precision that can be tuned.
 
-    ½ Σ (λ (y − f)² − log λ + log 2π) per example, summed over the last axis.
+    The loss of an example is ½ Σ (λ (y − f)² − log λ + log 2π), summed over the last
+    axis.
 
     Args:
-        precision: λ, a positive number or a scalar hyperparameter. Defaults to 1.
-        reduction: As in Keras.
-        name: As in Keras.
-        dtype: As in Keras.
+        precision: λ, the inverse variance of the noise: a positive number, or a scalar
+            hyperparameter that stays positive. Defaults to 1.
+        reduction: How the losses of the examples are combined: "sum_over_batch_size",
+            "mean", "mean_with_sample_weight", "sum", "none" or `None`, as in Keras.
+            Defaults to "sum_over_batch_size".
+        name: Name of the loss. Defaults to "gaussian_likelihood".
+        dtype: Dtype or dtype policy of the computation. Defaults to Keras's.
 
     Raises:
-        ValueError: If `precision` is not, or might become not, positive, or is
-            vector-valued.
+        ValueError: If `precision` is not positive and finite, can become so, or is
+            vector-valued. In a call, if the last axes of targets and outputs differ.
+
+    Call:
+        `loss(y_true, y_pred)`, both `[batch, ..., units]`; `y_true` may lack the last
+        axis if `units` is 1. Gives a scalar, or `[batch, ...]` without reduction.
 
     Example:
 
-    >>> model.compile(loss=bt.losses.GaussianLikelihood(hp["noise_precision"]), ...)
+    >>> hp = bt.HyperparameterSpace(precision=bt.LogUniform(1e-2, 1e4, initial=1.0))
+    >>> loss = bt.losses.GaussianLikelihood(hp["precision"])
+    >>> round(float(loss(np.zeros((4, 1)), np.ones((4, 1)))), 4)  # ½ (1 + log 2π)
+    1.4189
     """
+
+    precision = Tunable(low=0.0, open_low=True)
 
     def __init__(
         self,
-        precision=1.0,
-        reduction="sum_over_batch_size",
-        name="gaussian_likelihood",
-        dtype=None,
+        precision: float | Hyperparameter = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "gaussian_likelihood",
+        dtype: Any = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.precision = positive_parameter(precision, "precision")
-        shape = getattr(getattr(self.precision, "scale", None), "shape", ())
-        if shape != ():
-            raise ValueError(
-                "`precision` must be a scalar hyperparameter. Received: "
-                f"'{self.precision.name}' of shape {shape}"
-            )
+        self.precision = precision
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """The negative log likelihood of every example."""
         y_pred = tf.convert_to_tensor(y_pred)
         y_true = tf.cast(y_true, y_pred.dtype)
@@ -59,13 +72,10 @@ class GaussianLikelihood(keras.losses.Loss):
                 f"Received: targets of shape {y_true.shape} and outputs of shape "
                 f"{y_pred.shape}"
             )
-        precision = factor_value(self.precision, y_pred.dtype)
-        if precision.shape.rank:
-            # During a perturbed pass every example has its own.
-            precision = tf.reshape(precision, [-1] + [1] * (y_pred.shape.rank - 1))
+        precision = value_for(self.precision, y_pred)
         noise = tfd.Normal(y_pred, tf.math.rsqrt(precision))
         return -tf.reduce_sum(noise.log_prob(y_true), -1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Arguments to make this loss again."""
-        return {**super().get_config(), "precision": config_entry(self.precision)}
+        return {**super().get_config(), "precision": config_of(self.precision)}

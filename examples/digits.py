@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 
 
 def load(seed=0):
-    """Training, validation and test set, 600 + 300 + 897 digits of 8×8 pixels."""
+    """Return training, validation and test set: 600, 300 and 897 digits of 8×8."""
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16.0).astype("float32"), y.astype("int32")
     x, x_test, y, y_test = train_test_split(
@@ -37,7 +37,7 @@ def load(seed=0):
 
 
 def make_model():
-    """The network, and the hyperparameters that are to be tuned."""
+    """Return the network with its hyperparameters, not compiled."""
     hp = bt.HyperparameterSpace(
         input_dropout=bt.Uniform(0.0, 0.95, initial=0.3),
         dropout=bt.Uniform(0.0, 0.95, initial=0.3),
@@ -54,7 +54,7 @@ def make_model():
 
 
 def training_arguments():
-    """What both networks are compiled with."""
+    """Return the arguments that both networks are compiled with."""
     return {
         "optimizer": keras.optimizers.SGD(0.05, momentum=0.9),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -63,14 +63,14 @@ def training_arguments():
 
 
 def cross_entropy(model, test):
-    """Test loss without weight penalties, and accuracy."""
+    """Return the test loss, without weight penalties, and the accuracy."""
     logits = model.predict(test[0], verbose=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(test[1], logits)
     return float(loss), float(np.mean(np.argmax(logits, -1) == test[1]))
 
 
 def draw(history, names, path):
-    """Hyperparameters over the epochs."""
+    """Draw the hyperparameters over the epochs."""
     figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3))
     for axis, name in zip(axes, names, strict=True):
         axis.plot(range(1, len(history[name]) + 1), history[name])
@@ -82,7 +82,7 @@ def draw(history, names, path):
 
 
 def report(model, initial, tuned, fixed):
-    """Table of hyperparameters and test results."""
+    """Print tables of hyperparameters and test results."""
     print(f"\n{'hyperparameter':<16}{'initial':>12}{'tuned':>12}")
     for name, value in model.hyperparameters.values().items():
         print(f"{name:<16}{initial[name]:>12.3g}{value:>12.3g}")
@@ -92,7 +92,7 @@ def report(model, initial, tuned, fixed):
 
 
 def main(argv=None):
-    """Train both networks; returns their test loss and accuracy, tuned one first."""
+    """Train both networks; return loss and accuracy of the tuned and the fixed one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -125,7 +125,7 @@ def main(argv=None):
     served = tf.saved_model.load(args.saved_model)
     difference = served.serve(test[0]) - model.predict(test[0], verbose=0)
     difference = np.abs(difference).max()
-    print(f"\nThe SavedModel in {args.saved_model} differs by {difference:.1g}.")
+    print(f"\nLargest difference of the SavedModel's outputs: {difference:.1g}")
     return tuned, fixed
 
 

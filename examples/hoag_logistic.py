@@ -1,24 +1,25 @@
 """L2 factors of logistic regression: HOAG against grid and random search.
 
-In the form of Pedregosa (2016), on data sets that scikit-learn brings along, a third
-each for training, validation and test:
+The problem is that of Pedregosa (2016), on data sets that come with scikit-learn. A
+third of each is for training, validation and test:
 
     L(w, α) = Σ_train log(1 + exp(−y xᵀw)) + ½ Σ_j exp(α_j) w_j²,   no intercept
     Q(w)    = the mean logistic loss of the validation set
 
-α is one number for all features, or one for each.
+α is one number for all features, or a vector with one number for each.
 
     python examples/hoag_logistic.py                # about two minutes
 
-HOAG solves roughly at first, to a tolerance ε_k that falls in one of several ways:
-the paper's three, those of its reference code, and as good as exactly from the start.
-Grid and random search train to the end, by the same L-BFGS, each time from the last
-weights. All have the same range of α and the same number of inner problems.
+HOAG solves inner problems to a tolerance ε_k, which is coarse at first and falls. It
+runs here with the three sequences of the paper, with those of its reference code, and
+with a tolerance that is tiny from the start. Grid and random search train until they
+converge, by the same L-BFGS, and always start at the last weights. All methods have
+the same range of α and solve the same number of inner problems.
 
-The picture has the form of the paper's: how far Q(w*(α)) at the α found so far is
-above the least one that any method found for as many α. To draw it, w*(α) is computed
-afterwards, to the end for all. Seconds are of the processor and begin at the end of
-the first inner problem, to leave out what compiling takes.
+The picture has the form of the paper's. It shows by how much Q(w*(α)), at the best α
+so far, exceeds the least value that any method found. For this, w*(α) is computed to
+convergence afterwards. Seconds are processor time. They start when the first inner
+problem is solved, so that they do not include compilation.
 """
 
 import argparse
@@ -49,7 +50,7 @@ class PolynomialHOAG(bt.methods.HOAG):
         self.power = power
 
     def tolerance_at(self, step, dtype="float32"):
-        """ε_k."""
+        """Return ε_k."""
         falling = self.tolerance / (tf.cast(step, dtype) + 1) ** self.power
         return tf.maximum(falling, tf.cast(self.least_tolerance, dtype))
 
@@ -68,8 +69,8 @@ class Logistic:
     """The data and both losses; α is a scalar or a vector.
 
     Args:
-        name: One of `LOADERS`. Digits are told apart as even and odd.
-        seed: Of the split.
+        name: One of `LOADERS`. The classes of digits are even and odd.
+        seed: Seed of the split.
     """
 
     def __init__(self, name, seed=0):
@@ -77,7 +78,7 @@ class Logistic:
         order = np.random.default_rng(seed).permutation(len(x))
         thirds = np.array_split(order, 3)
         self.mean, deviation = x[thirds[0]].mean(0), x[thirds[0]].std(0)
-        # A pixel that is always off is left as it is.
+        # A pixel that is always off has no deviation, and is not scaled.
         self.deviation = np.where(deviation > 0, deviation, 1.0)
         x, signs = (x - self.mean) / self.deviation, 2.0 * (y % 2) - 1
         self._parts = [(tf.constant(x[i]), tf.constant(signs[i])) for i in thirds]
@@ -88,29 +89,29 @@ class Logistic:
         )
 
     def losses(self, w, part):
-        """One for every example of training, validation or test set."""
+        """Return one loss per example; part 0 is training, 1 validation, 2 test."""
         x, signs = self._parts[part]
         return tf.nn.softplus(-signs * tf.linalg.matvec(x, w))
 
     def inner(self, w, alpha):
-        """L."""
+        """Return L."""
         penalty = 0.5 * tf.reduce_sum(tf.exp(alpha) * w**2)
         return tf.reduce_sum(self.losses(w, 0)) + penalty
 
     def outer(self, w, alpha=None):
-        """Q."""
+        """Return Q."""
         return tf.reduce_mean(self.losses(w, 1))
 
     def test(self, w):
-        """Mean logistic loss of the test set."""
+        """Return the mean logistic loss of the test set."""
         return float(tf.reduce_mean(self.losses(w, 2)))
 
     def train(self, w, alpha):
-        """w*(α), from w."""
+        """Return w*(α), found from w."""
         return self._minimise([w], tf.constant(alpha, tf.float64))[0][0]
 
     def to_keras(self, w):
-        """A model of the features as they are in the data set, to a probability."""
+        """Return a model from the data set's features to a probability."""
         scale = keras.layers.Normalization(mean=self.mean, variance=self.deviation**2)
         layer = keras.layers.Dense(1, activation="sigmoid", use_bias=False)
         model = keras.Sequential([keras.Input((self.features,)), scale, layer])
@@ -119,7 +120,7 @@ class Logistic:
 
 
 class Recorder:
-    """Seconds since the first entry, and α at each."""
+    """A list of α, each with the seconds since the first one."""
 
     def __init__(self):
         self.seconds, self.tried = [], []
@@ -133,7 +134,7 @@ class Recorder:
 
 
 def run_hoag(problem, method, shape, solves):
-    """HOAG, to what a `Recorder` has of the α that it went on from."""
+    """Run HOAG; return a `Recorder` with the α of each accepted step."""
     record = Recorder()
 
     def callback(entry, alpha):
@@ -154,7 +155,7 @@ def run_hoag(problem, method, shape, solves):
 
 
 def run_search(problem, candidates):
-    """Train at every candidate; keeps the best α so far."""
+    """Train at every candidate; return a `Recorder` with the best α so far."""
     record, weights, least = Recorder(), problem.weights, np.inf
     for alpha in candidates:
         weights = problem.train(weights, alpha)
@@ -165,16 +166,16 @@ def run_search(problem, candidates):
 
 
 def candidates(shape, solves, seed):
-    """What the searches try, by name; a grid for one α alone."""
+    """Return what each search tries, by name; there is a grid only for one α."""
     random = np.random.default_rng(seed).uniform(LOW, HIGH, (solves, *shape))
     if shape:
         return {"random search": random}
-    # From strong to weak penalties, so that the next weights are near the last ones.
+    # Go from strong to weak penalties: the next weights are then near the last ones.
     return {"grid search": np.linspace(HIGH, LOW, solves), "random search": random}
 
 
 def compare(name, per_feature, args):
-    """Rows of the table for one data set and one form of α."""
+    """Return the rows of the table for one data set and one form of α."""
     problem = Logistic(name, args.seed)
     shape = (problem.features,) if per_feature else ()
     records = {
@@ -205,7 +206,7 @@ def compare(name, per_feature, args):
 
 
 def retrained(problem, tried):
-    """Q(w*(α)) at every α, and the last w*."""
+    """Return Q(w*(α)) at every α, and the last w*."""
     weights, losses, last = problem.weights, [], None
     for alpha in tried:
         if alpha is not last:
@@ -216,14 +217,14 @@ def retrained(problem, tried):
 
 
 def seconds_to(row, excess):
-    """When the curve has come within `excess` for good; `None` if never."""
+    """Return when the curve falls below `excess` and stays there; `None` if never."""
     above = np.flatnonzero(row["excess"] > excess)
     at = above[-1] + 1 if len(above) else 0
     return row["seconds"][at] if at < len(row["seconds"]) else None
 
 
 def print_rows(rows, solves):
-    """The table of one data set and one form of α."""
+    """Print the table of one data set and one form of α."""
     title = f"{rows[0]['data']}, {rows[0]['alpha']}, {solves} inner problems"
     print(
         f"\n{title:<45}\n{'method':<21}{'outer loss':>11}{'above best':>12}"
@@ -241,7 +242,7 @@ def print_rows(rows, solves):
 
 
 def draw(tables, path):
-    """Suboptimality against time: a row per data set, a column per form of α."""
+    """Draw suboptimality over time: one row per data set, one column per form of α."""
     figure, axes = plt.subplots(len(tables) // 2, 2, figsize=(12, 2.2 * len(tables)))
     for axis, rows in zip(np.ravel(axes), tables, strict=True):
         for row in rows:
@@ -258,7 +259,7 @@ def draw(tables, path):
 
 
 def export(row, folder):
-    """Write the model as a SavedModel; returns how far the reloaded one is off."""
+    """Write a SavedModel; return the largest difference of its outputs."""
     problem = row["problem"]
     model = problem.to_keras(row["weights"])
     model.export(str(folder), verbose=False)
@@ -268,10 +269,12 @@ def export(row, folder):
 
 
 def main(argv=None):
-    """Run everything; returns a list of rows for each table."""
+    """Run everything; return a list of rows for each table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="*", choices=list(LOADERS), default=[*LOADERS])
-    parser.add_argument("--solves", type=int, default=40, help="inner problems each")
+    parser.add_argument(
+        "--solves", type=int, default=40, help="number of inner problems of each method"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("results"))
     parser.add_argument("--saved-model", default="saved_models/hoag_logistic")
@@ -284,7 +287,7 @@ def main(argv=None):
     draw(tables, args.output / "hoag_logistic.png")
     best = min(tables[-1], key=lambda row: row["losses"][-1])
     difference = export(best, args.saved_model)
-    print(f"\nThe SavedModel in {args.saved_model} differs by {difference:.1g}.")
+    print(f"\nLargest difference of the SavedModel's outputs: {difference:.1g}")
     return tables
 
 

@@ -1,13 +1,13 @@
-"""Is the hypergradient right? It is held against networks retrained at fixed rates.
+"""Compare hypergradients with the slope of the loss of retrained networks.
 
-A small MLP on scikit-learn's digits with one dropout rate. First the truth: networks
-trained to the end at a row of rates, several seeds each, and the slope of a cubic
-through their mean held-out losses. Then the hypergradient of each method, with the rate
-held where it is, after as many epochs.
+The network is a small MLP on scikit-learn's digits with one dropout rate. First it is
+trained at several fixed rates, with several seeds each. A cubic through the mean
+held-out losses gives the true slope. Then each method trains for as many epochs, with
+its rate held fixed, and computes the hypergradient.
 
     python examples/hypergradient_check.py
 
-Both are derivatives of the held-out loss in the unconstrained rate.
+Slope and hypergradient are derivatives of the held-out loss in the unconstrained rate.
 """
 
 import argparse
@@ -33,7 +33,7 @@ GRID = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7)
 
 
 def make_model(rate, sigma, width):
-    """An MLP with one hidden layer and one dropout rate, its σ fixed."""
+    """Return an MLP with one hidden layer and one dropout rate with fixed σ."""
     hp = bt.HyperparameterSpace(
         dropout=bt.Uniform(
             0.0,
@@ -50,7 +50,7 @@ def make_model(rate, sigma, width):
 
 
 def retrained_loss(rate, train, held_out, args):
-    """Mean held-out loss of networks trained at one rate, over the seeds."""
+    """Return the mean held-out loss, over seeds, of networks trained at one rate."""
     losses = []
     for seed in range(args.seeds):
         keras.utils.set_random_seed(seed)
@@ -62,12 +62,12 @@ def retrained_loss(rate, train, held_out, args):
 
 
 def unconstrained(rate):
-    """λ of a rate between 0 and 0.95."""
+    """Return λ of a rate between 0 and 0.95."""
     return np.log(rate / (0.95 - rate))
 
 
 def slopes(rates, train, held_out, args):
-    """Slope of the retrained loss at the given rates."""
+    """Return the slope of the retrained loss at the given rates."""
     losses = [retrained_loss(rate, train, held_out, args) for rate in GRID]
     for rate, loss in zip(GRID, losses, strict=True):
         print(f"retrained at {rate:.2f}: held-out loss {loss:.4f}", flush=True)
@@ -77,7 +77,7 @@ def slopes(rates, train, held_out, args):
 
 
 def hypergradient(model, held_out):
-    """Gradient of the held-out loss in λ through the response, one draw of ε."""
+    """Return the held-out loss's gradient in λ by the response, at one draw of ε."""
     space = model.hyperparameters
     delta = space.sample(len(held_out[0]))
     if not model.method.centered:
@@ -91,7 +91,7 @@ def hypergradient(model, held_out):
 
 
 def fitted_hypergradients(rate, method, train, held_out, args):
-    """Hypergradients after training with λ held, over seeds and draws of ε."""
+    """Return hypergradients after training at fixed λ, over seeds and draws of ε."""
     gradients = []
     for seed in range(args.seeds):
         keras.utils.set_random_seed(seed)
@@ -107,7 +107,7 @@ def fitted_hypergradients(rate, method, train, held_out, args):
 
 
 def main(argv=None):
-    """Print the table; returns its rows: rate, slope, method, mean hypergradient."""
+    """Print the table; return its rows: rate, slope, method, mean hypergradient."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.2, 0.5])
     parser.add_argument("--sigma", type=float, default=1.0)

@@ -11,16 +11,16 @@ from lbfgs import minimiser
 
 import bilevel_tf as bt
 
-# Columns of zeros change no evidence; with them one model does for all degrees.
+# Columns of zeros do not change the evidence. With them, one model fits all degrees.
 COLUMNS = 10
 
 
 def criterion(judgement, starts):
-    """A function of features `[N, n]` and targets `[N]` that returns a judgement.
+    """Return a function of features `[N, n]` and targets `[N]` that judges them.
 
     Args:
-        judgement: Class of (log evidence, A, λ).
-        starts: log A and log λ to begin from, `[s, 2]`; the best is taken.
+        judgement: Class of the result, made of log evidence, A and λ.
+        starts: Values of log A and log λ, `[s, 2]`. The search begins at the best.
     """
 
     def judge(features, targets):
@@ -39,7 +39,7 @@ def criterion(judgement, starts):
 
 @contextlib.contextmanager
 def double_precision():
-    """Keras in float64, in which two degrees that are nearly as good can be told."""
+    """Make Keras use float64, to tell apart two degrees that are nearly as good."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:
@@ -49,7 +49,7 @@ def double_precision():
 
 
 def make_model(count, columns):
-    """One Dense layer with a prior and a noise of unknown precision."""
+    """Return one Dense layer with a prior and a noise whose precisions are tuned."""
     hp = bt.HyperparameterSpace(
         weights=bt.LogUniform(1e-8, 1e12, initial=1.0),
         noise=bt.LogUniform(1e-8, 1e12, initial=1.0),
@@ -72,12 +72,15 @@ def make_model(count, columns):
 
 @functools.cache
 def tuner(count, columns):
-    """A compiled function of x, y and starts: the best log evidence, with A and λ."""
+    """Return a compiled function of x, y and starts.
+
+    It returns the best log evidence, and the list of A and λ.
+    """
     model = make_model(count, columns)
     space, method = model.hyperparameters, model.method
 
     def best(x, y, point):
-        """Q and dQ/dλ at the weights trained with these hyperparameters."""
+        """Return Q and dQ/dλ at the weights trained with these hyperparameters."""
         problem = model.network.problem((x[None], y[None], None), (x, y, None))
         train = minimiser(problem.inner, tolerance=1e-10)
         problem.weights, _ = train(problem.weights, [point])

@@ -1,20 +1,21 @@
-"""Inner problems solved to convergence, for examples that want the exact answer."""
+"""Inner problems solved to convergence, for examples that need the exact answer."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 
 def minimiser(loss, tolerance=1e-8, iterations=5000):
-    """A compiled function that finds where a smooth loss is least.
+    """Return a compiled function that minimises a smooth loss.
 
     Args:
         loss: Function of a list of weights and of hyperparameters; returns a scalar.
-        tolerance: Largest entry of the gradient at which to stop.
-        iterations: Most L-BFGS iterations.
+        tolerance: Stop when no entry of the gradient is larger. Defaults to 1e-8.
+        iterations: Largest number of L-BFGS iterations. Defaults to 5000.
 
     Returns:
-        Function of a list of tensors to start from and of hyperparameters. It returns
-        the weights, and the largest entry of the gradient there.
+        Function of two arguments: a list of tensors to start from, and the
+        hyperparameters. It returns the weights at the minimum, and the largest entry
+        of the gradient there.
     """
 
     @tf.function(autograph=False)
@@ -22,7 +23,7 @@ def minimiser(loss, tolerance=1e-8, iterations=5000):
         def value_and_gradient(vector):
             with tf.GradientTape() as tape:
                 tape.watch(vector)
-                value = loss(_apart(vector, start), hyperparameters)
+                value = loss(_unflatten(vector, start), hyperparameters)
             return value, tape.gradient(value, vector)
 
         found = tfp.optimizer.lbfgs_minimize(
@@ -32,11 +33,11 @@ def minimiser(loss, tolerance=1e-8, iterations=5000):
             max_iterations=iterations,
         )
         slope = tf.reduce_max(tf.abs(found.objective_gradient))
-        return _apart(found.position, start), slope
+        return _unflatten(found.position, start), slope
 
     return minimise
 
 
-def _apart(vector, like):
+def _unflatten(vector, like):
     parts = tf.split(vector, [w.shape.num_elements() for w in like])
     return [tf.reshape(p, w.shape) for p, w in zip(parts, like, strict=True)]

@@ -7,25 +7,26 @@ layers, no biases, one output, and the training objective
 
     python examples/linear_network.py --data-dir <folder of npz files>
 
-The exact optimum: the objective depends on the weights through v alone, and with
-hidden layers of at least one unit every v can be had, so that its minimum is that of
-ridge regression, v* = (C + jacobian·I)⁻¹ b with C = mean(xxᵀ).
+The exact optimum: the objective depends on the weights only through v, and hidden
+layers of at least one unit can produce every v. The minimum is therefore that of ridge
+regression, v* = (C + jacobian·I)⁻¹ b with C = mean(xxᵀ).
 
-How the penalty is written: it is of the whole network, so no layer's regularizer can
-be it. `WithProbes` appends the d unit vectors to every example, as d + 1 rows that go
-through the same hyper-layers; without biases the network answers a unit vector with an
-entry of v. The rows of an example share its perturbation, so what comes back is the
-Jacobian v_i at the example's own response weights. `ScaledJacobian` multiplies it by
-the square root of the example's own factor and makes it a second output, whose loss is
-its squared norm. Because that is linear in v_i, the Δ-STN linearises it like any
-output, and the squared norm is taken after that: factor_i · ‖v + J_vw Θε_i‖². (A loss
-added by a layer would be linearised itself, and lose its curvature.) In inference
-mode the second output is zero, as dropout is off: validation sees the squared error
-alone. A network with biases would subtract its answer to a row of zeros; one that is
-nonlinear or wide would take random directions in place of all d unit vectors.
+How the penalty is written: it belongs to the whole network, so that it cannot be the
+regularizer of a layer. `WithProbes` appends the d unit vectors to every example. All
+d + 1 rows go through the same hyper-layers, and since there are no biases, the network
+answers a unit vector with an entry of v. The rows of an example share its
+perturbation, so that the answers are the Jacobian v_i at the example's own response
+weights. `ScaledJacobian` multiplies v_i by the square root of the example's own
+factor. The result is a second output of the model, and its loss is its squared norm.
+The output is linear in v_i, so that the Δ-STN linearises it like any output, and takes
+the squared norm afterwards: factor_i · ‖v + J_vw Θε_i‖². (A loss added by a layer
+would itself be linearised, and lose its curvature.) In inference mode the second
+output is zero, just as dropout is off: validation sees only the squared error. A
+network with biases would subtract its answer to a row of zeros. A nonlinear or wide
+network would use random directions instead of all d unit vectors.
 
-Columns and settings are those of `linear_regression.py`, with which this shares all
-but the model and the learning rate, which is Adam(0.01) for this deeper one.
+Columns and settings are those of `linear_regression.py`. Only the model differs, and
+the learning rate: this deeper model uses Adam(0.01).
 """
 
 import argparse
@@ -44,7 +45,7 @@ SCALE = bt.Positive(initial=0.1, learn_perturbation_scale=False)
 
 @keras.saving.register_keras_serializable("examples")
 class WithProbes(keras.layers.Layer):
-    """`[batch, d]` to `[batch, 1 + d, d]`: the example, then the unit vectors."""
+    """Append the unit vectors to every example: `[batch, d]` to `[batch, 1 + d, d]`."""
 
     def call(self, inputs):
         features = inputs.shape[-1]
@@ -57,7 +58,7 @@ class WithProbes(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("examples")
 class ScaledJacobian(keras.layers.Layer):
-    """√factor times the answers to the probes; zero in inference mode.
+    """Multiply the answers to the probes by √factor; return zero in inference mode.
 
     Args:
         factor: A scalar hyperparameter.
@@ -82,12 +83,12 @@ class ScaledJacobian(keras.layers.Layer):
 
 
 def squared_norm(zeros, vectors):
-    """‖v_i‖² of every example."""
+    """Return ‖v_i‖² of every example."""
     return keras.ops.sum(keras.ops.square(vectors - zeros), -1)
 
 
 def build(features, units, depth=5):
-    """The network; outputs are its prediction and its scaled Jacobian."""
+    """Return the network; its outputs are the prediction and the scaled Jacobian."""
     hp = bt.HyperparameterSpace(jacobian=SCALE)
     inputs = keras.Input((features,))
     x = WithProbes()(inputs)
@@ -99,7 +100,7 @@ def build(features, units, depth=5):
 
 
 def targets(x, y):
-    """A batch with the second output's targets, which are zeros."""
+    """Return a batch with targets for the second output, which are zeros."""
     return x, (y, np.zeros_like(x))
 
 
@@ -123,10 +124,12 @@ def run(data, seed, method, args):
 
 
 def main(argv=None):
-    """Run all splits and methods; returns the rows of the table."""
+    """Run all splits and methods; return the rows of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ridge.add_arguments(parser, epochs=40, learning_rate=0.01)
-    parser.add_argument("--units", type=int, default=10, help="of each hidden layer")
+    parser.add_argument(
+        "--units", type=int, default=10, help="number of units of each hidden layer"
+    )
     args = parser.parse_args(argv)
     rows = []
     ridge.print_header()

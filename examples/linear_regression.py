@@ -2,7 +2,8 @@
 
 The first toy problem of the Δ-STN paper (section 5.1, Fig. 3): an L2 factor and an
 input dropout rate, each tuned alone, by the STN and the Δ-STN. (A linear model is its
-own linearisation, so the centered STN is the Δ-STN here; `--methods` takes it too.)
+own linearisation, so that the centered STN equals the Δ-STN here; `--methods` accepts
+it too.)
 
     python examples/linear_regression.py --data-dir <folder of npz files>
 
@@ -12,18 +13,18 @@ In closed form, with C = mean(xxᵀ) of the training half and no bias:
 - Dropout at rate p scales what it keeps by 1/(1 − p). In expectation over masks this
   adds p/(1 − p) Σ_j C_jj w_j², so w* = (C + p/(1 − p) diag(C))⁻¹ b.
 
-The columns: `found` is the hyperparameter at the end, `loss` the validation loss of
-w* at it, `excess` how much that is above the least possible one, and `model` the same
-for the weights that the model really has.
+The columns: `found` is the hyperparameter at the end. `loss` is the validation loss of
+w* at that hyperparameter, and `excess` how far it is above the least possible one.
+`model` is the same as `excess`, for the weights that the model really has.
 
-The perturbation scale is fixed at 1, T_train is 10 and T_valid 1, as in the paper.
-Everything else is one setting for all data sets, methods and both hyperparameters,
-none of it from the paper: full batches, Adam(0.03) for weights and responses and
-RMSprop(0.05) for λ, both decayed to nothing along a cosine, which averages the noise
-of masks and perturbations away. In the first quarter of the epochs λ stays fixed:
-weights that have not converged would ask for too weak a penalty. Where the validation
-loss falls towards no penalty at all, λ goes to −∞ and never arrives; the table then
-shows the end of the search, and the excess says how little there is to gain.
+The perturbation scale is fixed at 1, T_train is 10 and T_valid 1, as in the paper. The
+other settings are not from the paper, and are the same for all data sets, methods and
+hyperparameters: full batches, Adam(0.03) for weights and responses, RMSprop(0.05) for
+λ. Both rates decay to zero along a cosine, which averages away the noise of masks and
+perturbations. In the first quarter of the epochs λ stays fixed, because weights that
+have not converged would ask for too weak a penalty. If the validation loss is least
+without any penalty, λ goes to −∞ and never arrives. The table then shows where the
+search ended, and the excess says how little there is left to gain.
 """
 
 import argparse
@@ -47,7 +48,8 @@ SCALES = {
 }
 
 
-# The matrices of the quadratic penalties that a hyperparameter's value makes.
+# By hyperparameter: a function of its value and C that returns the matrix of the
+# quadratic penalty.
 PENALTIES = {
     "l2": lambda value, moment: value * np.eye(len(moment)),
     "dropout": lambda value, moment: value / (1 - value) * np.diag(np.diag(moment)),
@@ -55,7 +57,7 @@ PENALTIES = {
 
 
 def build(name, features):
-    """A linear model, with the L2 factor or the input dropout rate tuned."""
+    """Return a linear model whose L2 factor or input dropout rate is tuned."""
     hp = bt.HyperparameterSpace({name: SCALES[name]})
     x = inputs = keras.Input((features,))
     regularizer = bt.L2(hp[name]) if name == "l2" else None
@@ -66,7 +68,7 @@ def build(name, features):
 
 
 def compile_model(model, method, args, loss="mse"):
-    """The common setting."""
+    """Compile a model with the settings that all runs share."""
     warmup = args.epochs // 4
     steps = args.epochs * args.steps_per_epoch
     outer_steps = (args.epochs - warmup) * args.steps_per_epoch // 10
@@ -81,7 +83,7 @@ def compile_model(model, method, args, loss="mse"):
 
 
 def train(model, train_data, valid_data, args):
-    """Fit on full batches."""
+    """Fit a model on full batches; return its history."""
     full = tf.data.Dataset.from_tensors
     return model.fit(
         full(train_data).repeat(),
@@ -111,7 +113,7 @@ def run(data, name, seed, method, args):
 
 
 def main(argv=None):
-    """Run all splits and methods; returns the rows of the table."""
+    """Run all splits and methods; return the rows of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ridge.add_arguments(parser, epochs=40, learning_rate=0.03)
     parser.add_argument("--tune", nargs="*", choices=[*SCALES], default=[*SCALES])

@@ -1,31 +1,33 @@
-"""One small problem, every method that differentiates training.
+"""Compare all methods that differentiate training on one small problem.
 
 A network of 760 weights with 76 penalty factors (see `tanh_network.py`).
 
     python examples/method_comparison.py              # about three minutes
-    python examples/method_comparison.py --memory     # a fresh process per method too
+    python examples/method_comparison.py --memory     # with a process per method
 
-First one hypergradient. Implicit methods and those that look one step ahead are asked
-at w*, trained by L-BFGS until the gradient is below 1e-8; those that follow a
-trajectory start from random weights and take T steps of SGD with momentum. Columns:
+First, each method computes one hypergradient. Implicit methods, and methods that look
+one step ahead, compute it at w*, which L-BFGS has found to a gradient below 1e-8.
+Methods that follow a trajectory start from random weights and take T steps of SGD with
+momentum. The columns of the table:
 
 - `own error`: relative error against the exact derivative of what the method itself
   differentiates: dQ(w*(λ))/dλ by `ExactImplicit`, dQ of one step from w* by `Greedy`,
   or dQ of T steps from the random start by `Unrolled`.
-- `error` and `cosine`: against dQ(w*(λ))/dλ for all. A trajectory that has not arrived
-  is far from it however exactly it is differentiated.
-- `ms`: median time of one call in a `tf.function`, that of its T steps included.
-- `peak MiB`: by how much the first call, once traced, raises the peak of the memory of
-  a process of its own.
+- `error` and `cosine`: relative error and cosine against dQ(w*(λ))/dλ, for all
+  methods. A trajectory that has not converged is far from it, even if it is
+  differentiated exactly.
+- `ms`: median time of one call in a `tf.function`, including its T steps.
+- `peak MiB`: how much the first call after tracing adds to the peak memory of a
+  process of its own.
 
-Then a race. Every method starts at w* with all λ = −5, and repeats for the same number
-of seconds: 20 steps of SGD with momentum, one hypergradient at the weights reached,
-one step of Adam on λ, kept between −12 and 0. `outer` and `test` are the losses of the
-weights at the end of the race, and `outer at w*` and `test at w*` those of weights that
-were trained on from there, to the end at the last λ: the difference shows how far the
-weights were left behind by λ.
+Then the methods race. Every method starts at w* with all λ = −5. For the same number
+of seconds it repeats 20 steps of SGD with momentum, one hypergradient at the weights
+reached, and one step of Adam on λ, which is kept between −12 and 0. `outer` and `test`
+are the losses of the weights at the end of the race. `outer at w*` and `test at w*`
+are those of weights that were then trained to convergence at the last λ. The
+difference shows how far the weights lag behind λ.
 
-Seconds are of the processor, which other work on the machine disturbs less.
+Seconds are processor time, which other work on the machine disturbs less.
 """
 
 import argparse
@@ -53,7 +55,7 @@ INNER_STEPS = 20
 LOW, HIGH = -12.0, 0.0
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 IMPLICIT, ONE_STEP, TRAJECTORY = "implicit", "one step", "trajectory"
-# By family, the exact one first; T is the number of steps.
+# Methods by family, in each the exact one first. T is the number of steps.
 METHODS = {
     IMPLICIT: {
         "ExactImplicit": lambda T: bt.methods.ExactImplicit(),
@@ -86,10 +88,10 @@ class Contender:
 
     Args:
         network: The `TanhNetwork`.
-        family: One of the families.
-        name: The method's name in it.
-        steps: T.
-        clock: A function, one of `CLOCKS`.
+        family: Name of the method's family.
+        name: Name of the method in its family.
+        steps: T, the number of steps.
+        clock: Function that returns seconds, one of `CLOCKS`.
     """
 
     def __init__(self, network, family, name, steps, clock=time.perf_counter):
@@ -111,11 +113,11 @@ class Contender:
         self.gradient = gradient
 
     def start(self, trained):
-        """Where the table asks the method."""
+        """Return the weights at which the table shows the method."""
         return self._network.weights if self.family == TRAJECTORY else trained
 
     def measure(self, trained, repeats=3):
-        """The hypergradient as one vector, and the seconds that it takes."""
+        """Return the hypergradient as one vector, and the seconds that it takes."""
         point = self.start(trained), self._network.hyperparameters
         found = self.gradient(*point)
         times = []
@@ -126,7 +128,7 @@ class Contender:
         return np.concatenate(found), statistics.median(times)
 
     def race(self, train, trained, seconds, rate):
-        """Seconds and outer losses on the way, and the last weights and λ."""
+        """Return seconds and outer losses of all rounds, and the last weights and λ."""
         weights, velocity = trained, [tf.zeros_like(w) for w in trained]
         values = self._network.hyperparameters
         descend = descent(values, rate)
@@ -141,7 +143,7 @@ class Contender:
 
 
 def descent(hyperparameters, rate):
-    """The outer step, compiled: from dQ/dλ to the next λ."""
+    """Return the outer step, a compiled function from dQ/dλ to the next λ."""
     variables = [keras.Variable(h, dtype="float64") for h in hyperparameters]
     for variable in variables:
         variable.constraint = lambda h: tf.clip_by_value(h, LOW, HIGH)
@@ -158,7 +160,10 @@ def descent(hyperparameters, rate):
 
 
 def trainer(network):
-    """The inner steps between two outer steps, compiled; also returns Q after them."""
+    """Return the inner steps between two outer steps, a compiled function.
+
+    It returns weights, velocity, and Q after the steps.
+    """
 
     @tf.function(autograph=False)
     def train(weights, velocity, hyperparameters):
@@ -176,7 +181,7 @@ def trainer(network):
 
 
 def compare(network, args):
-    """Rows of the table."""
+    """Return the rows of the table, and print them."""
     minimise = lbfgs.minimiser(network.inner_loss)
     finish = lbfgs.minimiser(network.inner_loss, tolerance=1e-5)
     trained, slope = minimise(network.weights, network.hyperparameters)
@@ -215,7 +220,7 @@ def compare(network, args):
 
 
 def chosen(args):
-    """Pairs of family and method: those asked for, and the exact ones."""
+    """Return pairs of family and method: those asked for, and the exact ones."""
     return [
         (family, name)
         for family, methods in METHODS.items()
@@ -225,17 +230,17 @@ def chosen(args):
 
 
 def relative_error(found, exact):
-    """‖found − exact‖ / ‖exact‖."""
+    """Return ‖found − exact‖ / ‖exact‖."""
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
 def cosine(a, b):
-    """Of the angle between two vectors."""
+    """Return the cosine of the angle between two vectors."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def print_header(args):
-    """First line of the table."""
+    """Print the first line of the table."""
     print(
         f"\n{'method':<23}{'own error':>10}{'error':>9}{'cosine':>8}{'ms':>8}"
         f"{'peak MiB':>10}{f'rounds in {args.seconds:g} s':>16}"
@@ -244,7 +249,7 @@ def print_header(args):
 
 
 def print_row(row):
-    """One line of the table."""
+    """Print one line of the table."""
     peak = "–" if row["peak"] is None else f"{row['peak']:.1f}"
     print(
         f"{row['method']:<23}{row['own_error']:>10.1e}{row['error']:>9.2g}"
@@ -259,7 +264,7 @@ def print_row(row):
 
 
 def peak_of_child(name, args):
-    """MiB by which one hypergradient raises the peak of a process of its own."""
+    """Return the MiB that one hypergradient adds to the peak of an own process."""
     command = [sys.executable, __file__, f"--peak-of={name}", f"--steps={args.steps}"]
     command += [f"--examples={args.examples}", f"--width={args.width}"]
     result = subprocess.run(command, capture_output=True, check=True)
@@ -267,7 +272,10 @@ def peak_of_child(name, args):
 
 
 def memory_growth(network, name, steps):
-    """The same in this process; the weights are those of the start."""
+    """Return the MiB that one hypergradient adds to the peak of this process.
+
+    It is computed at the starting weights.
+    """
     (family,) = [f for f, methods in METHODS.items() if name in methods]
     contender = Contender(network, family, name, steps)
     point = network.weights, network.hyperparameters
@@ -278,7 +286,7 @@ def memory_growth(network, name, steps):
 
 
 def peak_memory():
-    """Peak resident memory of this process in MiB."""
+    """Return the peak resident memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -287,7 +295,7 @@ def peak_memory():
 
 
 def draw(rows, path):
-    """Error against time of one hypergradient, and the races, one family each."""
+    """Draw error over time of one hypergradient, and the race of each family."""
     figure, axes = plt.subplots(1, 4, figsize=(18, 4.5))
     for axis, family in zip(axes[1:], METHODS, strict=True):
         of_family = [row for row in rows if row["family"] == family]
@@ -312,13 +320,13 @@ def draw(rows, path):
 
 
 def limits(rows):
-    """One range of outer losses for all races."""
+    """Return one range of outer losses for all races."""
     losses = np.concatenate([row["losses"] for row in rows])
     return 0.95 * np.nanmin(losses), 1.05 * max(row["losses"][0] for row in rows)
 
 
 def export(network, weights, folder):
-    """Write the network as a SavedModel; returns how far the reloaded one is off."""
+    """Write a SavedModel; return the largest difference of its outputs."""
     model = network.to_keras(weights)
     model.export(str(folder), verbose=False)
     served = tf.saved_model.load(str(folder))
@@ -327,12 +335,22 @@ def export(network, weights, folder):
 
 
 def main(argv=None):
-    """Compare all methods; returns the rows of the table."""
+    """Compare all methods; return the rows of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each race")
-    parser.add_argument("--steps", type=int, default=100, help="T")
-    parser.add_argument("--rate", type=float, default=0.02, help="of Adam on λ")
-    parser.add_argument("--methods", nargs="*", help="names; the exact ones always run")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="length of each race"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=100, help="T, steps of a trajectory"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=0.02, help="learning rate of Adam on λ"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        help="names without arguments; the exact ones always run",
+    )
     parser.add_argument("--examples", type=int, default=300)
     parser.add_argument("--width", type=int, default=10)
     parser.add_argument("--clock", choices=list(CLOCKS), default="processor")
@@ -349,7 +367,7 @@ def main(argv=None):
     draw(rows, args.output / "method_comparison.png")
     best = min(rows, key=lambda row: row["outer_at_end"])
     difference = export(network, best["weights"], args.saved_model)
-    print(f"\nThe SavedModel in {args.saved_model} differs by {difference:.1g}.")
+    print(f"\nLargest difference of the SavedModel's outputs: {difference:.1g}")
     return rows
 
 

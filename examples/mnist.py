@@ -3,12 +3,13 @@
 The network and the settings are those of the Δ-STN paper (section 5.2): three hidden
 layers of 1200 rectified units; dropout on the inputs and after the first two hidden
 layers; SGD 0.01 with momentum 0.9 for weights and responses, RMSprop 0.01 for λ and σ,
-τ = 0.001, T_train = 5, T_valid = 1, five warm-up epochs; the last 15 % of the training
+τ = 0.001, T_train = 5, T_valid = 1, five warm-up epochs. The last 15 % of the training
 set are the validation set.
 
     python examples/mnist.py --methods delta_stn fixed --seeds 0 --epochs 40
 
-prints a table, and writes a picture and, per run, its history to the output folder.
+This prints a table, and writes a picture and the history of each run to the output
+folder.
 """
 
 import argparse
@@ -29,7 +30,7 @@ RATES = ("input_dropout", "dropout_1", "dropout_2")
 
 
 def methods(warmup_epochs):
-    """The compared methods by name; `None` keeps the initial hyperparameters."""
+    """Return the methods by name; `None` keeps the initial hyperparameters."""
     common = {"entropy_weight": 1e-3, "warmup_epochs": warmup_epochs}
     return {
         "fixed": None,
@@ -43,7 +44,7 @@ def methods(warmup_epochs):
 
 
 def load(limit=None):
-    """Training, validation and test set: images as vectors, standardised; labels."""
+    """Return training, validation and test set: standardised vectors, and labels."""
     (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
     x_train, y_train = x_train[:limit], y_train[:limit]
 
@@ -58,7 +59,7 @@ def load(limit=None):
 
 
 def make_model(width, initial=0.05):
-    """The MLP and its three dropout rates."""
+    """Return the MLP with its three dropout rates, not compiled."""
     rates = initial if isinstance(initial, (list, tuple)) else [initial] * len(RATES)
     scales = zip(RATES, rates, strict=True)
     hp = bt.HyperparameterSpace(
@@ -75,7 +76,7 @@ def make_model(width, initial=0.05):
 
 
 class TestLoss(keras.callbacks.Callback):
-    """Adds the test loss and the perturbation scales to the history."""
+    """Add the test loss and the perturbation scales to the history."""
 
     def __init__(self, test):
         super().__init__()
@@ -90,7 +91,7 @@ class TestLoss(keras.callbacks.Callback):
 
 
 def train(method, data, args, seed):
-    """One run; returns its history, with the seconds that it took."""
+    """Run one method; return the network and its history, with its seconds."""
     keras.utils.set_random_seed(seed)
     train_set, valid_set, test_set = data
     model = make_model(args.width, args.initial)
@@ -124,7 +125,7 @@ def train(method, data, args, seed):
 
 
 def summary(record):
-    """Best and final losses of a run, and where the rates ended."""
+    """Return best and final losses of a run, and its last dropout rates."""
     best = int(np.argmin(record["val_loss"]))
     rates = [f"{record[n][-1]:.2f}" for n in RATES if n in record]
     return {
@@ -141,7 +142,7 @@ def summary(record):
 
 
 def table(records):
-    """Markdown table of all runs."""
+    """Return a Markdown table of all runs."""
     rows = [{"run": name, **summary(record)} for name, record in records.items()]
     lines = ["| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
@@ -149,7 +150,7 @@ def table(records):
 
 
 def draw(records, path):
-    """Validation loss and dropout rates over the epochs, one line per run."""
+    """Draw validation loss and dropout rates over the epochs, one line per run."""
     figure, (losses, rates) = plt.subplots(1, 2, figsize=(11, 4))
     for name, record in records.items():
         epochs = range(1, len(record["val_loss"]) + 1)
@@ -166,6 +167,7 @@ def draw(records, path):
 
 
 def parse(argv=None):
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(methods(0)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -183,7 +185,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    """Run what the arguments say; returns the records by run."""
+    """Run what the arguments say; return the histories by run."""
     args = parse(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     data = load(args.limit)

@@ -1,19 +1,19 @@
-"""By what to judge prior precisions, when the test inputs become noisy.
+"""Compare objectives for prior precisions when the test inputs become noisy.
 
 A network with one hidden layer has a normal prior on the weights of each layer. Its
-precisions are chosen by the loss on validation data, by the evidence lower bound or by
-Laplace's approximation of the evidence, and found by greedy steps, HOAG, DrMAD or
-random search; the network is then trained anew with what was found. The test images
-get Gaussian noise. This is the comparison of Bakhteev & Strijov, "Comprehensive
-analysis of gradient-based hyperparameter optimization algorithms" (2020), who report
-that models chosen by the lower bound are less accurate and more stable under noise than
-those chosen by held-out data.
+precisions are judged by the loss on validation data, by the evidence lower bound or by
+Laplace's approximation of the evidence, and are found by greedy steps, HOAG, DrMAD or
+random search. The network is then trained anew with the precisions found, and tested
+on images with Gaussian noise. This is the comparison of Bakhteev & Strijov,
+"Comprehensive analysis of gradient-based hyperparameter optimization algorithms"
+(2020). They report that models chosen by the lower bound are less accurate, but more
+stable under noise, than models chosen by held-out data.
 
     python examples/noisy_mnist.py --limit 10000 --epochs 20 --seeds 0 1 2
 
-prints a table per noise level and draws a picture of each. The lower bound and the
-evidence are computed on the training data and leave the validation data unused; with
---all-data these runs train on them too.
+This prints a table and draws a picture for each noise level. The lower bound and the
+evidence are computed on the training data and do not use the validation data. With
+--all-data, their runs train on the validation data too.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LAYERS = ("hidden", "output")
 
 
 def objectives():
-    """What hyperparameters are judged by, by name."""
+    """Return by name what hyperparameters are judged by."""
     return {
         "validation loss": bt.objectives.ValidationLoss,
         "ELBO": bt.ELBO,
@@ -43,7 +43,7 @@ def objectives():
 
 
 def methods():
-    """How they are found, by name; `None` is random search."""
+    """Return by name how hyperparameters are found; `None` is random search."""
     return {
         "greedy": lambda: bt.methods.Greedy(warmup_epochs=1),
         "HOAG": lambda: bt.methods.HOAG(iterations=10, damping=0.1, warmup_epochs=1),
@@ -53,7 +53,7 @@ def methods():
 
 
 def load(name, limit):
-    """Training, validation and test set: images as vectors between 0 and 1; labels."""
+    """Return training, validation and test set: vectors from 0 to 1, and labels."""
     if name == "digits":
         x, y = load_digits(return_X_y=True)
         x = x / 16.0
@@ -70,7 +70,7 @@ def load(name, limit):
 
 
 def make_model(objective, method, args, precisions, data_size, inputs):
-    """The network, compiled; its precisions start as given."""
+    """Return the compiled network; its precisions start as given."""
     hp = bt.HyperparameterSpace(
         {
             name: bt.LogUniform(LOWEST, HIGHEST, initial=float(value))
@@ -96,14 +96,14 @@ def make_model(objective, method, args, precisions, data_size, inputs):
 
 
 def optimizer(method, args):
-    """Adam, or the momentum that DrMAD reverses."""
+    """Return Adam, or for DrMAD the SGD with momentum that it can reverse."""
     if isinstance(method, bt.methods.DrMAD):
         return keras.optimizers.SGD(args.momentum_learning_rate, momentum=0.9)
     return keras.optimizers.Adam(args.learning_rate)
 
 
 def dense(objective, units, prior, activation):
-    """A layer with a prior: variational, or at its most probable weights."""
+    """Return a layer with a prior: variational, or at its most probable weights."""
     if objective == "ELBO":
         return bt.VariationalDense(units, activation=activation, prior=prior)
     return keras.layers.Dense(
@@ -115,13 +115,13 @@ def dense(objective, units, prior, activation):
 
 
 class Run:
-    """Models of one objective and one seed, on data of their own.
+    """Models of one objective and one seed, and their data.
 
     Args:
         objective: Name of the objective.
         data: Training, validation and test set.
-        args: The command line.
-        seed: Of weights, batches and random search.
+        args: The arguments of the command line.
+        seed: Seed of weights, batches and random search.
     """
 
     def __init__(self, objective, data, args, seed):
@@ -132,7 +132,7 @@ class Run:
             self.train_set = tuple(np.concatenate(pair) for pair in pairs)
 
     def fitted(self, method, precisions):
-        """A model after `fit`, with its precisions tuned or as they are."""
+        """Return a model after `fit`; a method of `None` keeps its precisions."""
         keras.utils.set_random_seed(self.seed)
         x, y = self.train_set
         model = make_model(
@@ -149,14 +149,14 @@ class Run:
         return model
 
     def found(self, method):
-        """The precisions that a method finds."""
+        """Return the precisions that a method finds."""
         if method is None:
             return self.random_search()
         model = self.fitted(method, [START] * len(LAYERS))
         return [model.hyperparameters.values()[name] for name in LAYERS]
 
     def random_search(self):
-        """The best of some log-uniform draws, by the same objective."""
+        """Return the best of some log-uniform draws, by the same objective."""
         rng = np.random.default_rng(self.seed)
         ends = np.log([LOWEST, HIGHEST])
         trials = np.exp(rng.uniform(*ends, (self.args.trials, len(LAYERS))))
@@ -166,7 +166,7 @@ class Run:
         return list(trials[int(np.nanargmin(scores))])
 
     def results(self, method):
-        """Precisions, and accuracy and loss at every noise level."""
+        """Return the precisions, and accuracy and loss at every noise level."""
         precisions = self.found(method)
         model = self.fitted(None, precisions)
         x, y = self.test_set
@@ -180,7 +180,7 @@ class Run:
 
 
 def table(results, level, noise):
-    """Markdown table of one noise level: mean and standard deviation over seeds."""
+    """Return a Markdown table of one noise level: mean ± deviation over seeds."""
     lines = [
         f"| noise σ = {noise} | found by | accuracy | test loss | precisions |",
         "| --- | --- | --- | --- | --- |",
@@ -197,7 +197,7 @@ def table(results, level, noise):
 
 
 def draw(results, level, noise, path):
-    """Accuracy of every objective and method at one noise level."""
+    """Draw the accuracy of every objective and method at one noise level."""
     names = list(dict.fromkeys(objective for objective, _ in results))
     ways = list(dict.fromkeys(method for _, method in results))
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -222,17 +222,23 @@ def draw(results, level, noise, path):
 
 
 def parse(arguments=None):
-    """The command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=["mnist", "digits"], default="mnist")
-    parser.add_argument("--limit", type=int, help="training and validation examples")
+    parser.add_argument(
+        "--limit", type=int, help="number of training and validation examples"
+    )
     parser.add_argument("--width", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam")
+    parser.add_argument(
+        "--learning-rate", type=float, default=3e-3, help="learning rate of Adam"
+    )
     parser.add_argument("--momentum-learning-rate", type=float, default=0.05)
     parser.add_argument("--hyper-learning-rate", type=float, default=0.05)
-    parser.add_argument("--trials", type=int, default=10, help="of random search")
+    parser.add_argument(
+        "--trials", type=int, default=10, help="number of trials of random search"
+    )
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.25, 0.5])
     parser.add_argument("--objectives", nargs="+", default=list(objectives()))
     parser.add_argument("--methods", nargs="+", default=list(methods()))
@@ -244,7 +250,7 @@ def parse(arguments=None):
 
 
 def main(arguments=None):
-    """Run everything; returns the results by objective and method."""
+    """Run everything; return the results by objective and method."""
     args = parse(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     data = load(args.data, args.limit)

@@ -1,15 +1,15 @@
 """One L2 factor for every weight of a small DenseNet, tuned while it trains.
 
-16,336 hyperparameters, or more in a larger network, as in "Optimizing millions of
-hyperparameters by implicit differentiation" (Lorraine et al., 2020) and in M. St.
-Jules's master's project, which tuned factors per weight by DrMAD, and learning rates
-and factors per weight by an adaptive method, on CIFAR-10.
+The network has 16,336 hyperparameters; a larger network has more. "Optimizing millions
+of hyperparameters by implicit differentiation" (Lorraine et al., 2020) tuned as many.
+M. St. Jules's master's project tuned factors per weight by DrMAD on CIFAR-10, and
+learning rates and factors per weight by an adaptive method.
 
     python examples/per_parameter_l2.py --data fashion_mnist --limit 4000 --epochs 10
 
-prints validation and test loss of each way of choosing the factors, draws how they are
-distributed in each layer, and saves the last model. The validation set chooses the
-factors: only the test loss is a fair figure.
+This prints the validation and the test loss of each way to choose the factors, draws
+how the factors are distributed in each layer, and saves the last model. The validation
+set chooses the factors, so that only the test loss is a fair figure.
 """
 
 import argparse
@@ -29,9 +29,9 @@ LOWEST, START, HIGHEST = 1e-8, 1e-5, 1e-1
 
 
 def methods():
-    """Name to how the factors are chosen, and whether there is one per weight.
+    """Return by name a method, and whether it tunes one factor per weight.
 
-    `None` keeps them at their start.
+    If the method is `None`, there is no penalty.
     """
     outer = {"train_steps": 5, "warmup_epochs": 1}
     return {
@@ -45,14 +45,14 @@ def methods():
 
 
 def load(name, limit):
-    """Training, validation and test set: images `[n, height, width, channels]`."""
+    """Return training, validation and test set: `[n, height, width, channels]`."""
     if name == "digits":
         x, y = load_digits(return_X_y=True)
         x = x.reshape(-1, 8, 8, 1) / 16.0
         train, test = (x[:1300], y[:1300]), (x[1300:], y[1300:])
     else:
         train, test = getattr(keras.datasets, name).load_data()
-        train, test = ((_image(x), y.reshape(-1)) for x, y in (train, test))
+        train, test = ((_scale_image(x), y.reshape(-1)) for x, y in (train, test))
     x, y = (array[:limit] for array in train)
     mean, deviation = x.mean(), x.std()
     first = int(0.75 * len(x))
@@ -63,17 +63,18 @@ def load(name, limit):
     return part(x[:first], y[:first]), part(x[first:], y[first:]), part(*test)
 
 
-def _image(x):
+def _scale_image(x):
     x = x / 255.0
     return x if x.ndim == 4 else x[..., None]
 
 
 def densenet(shape, growth, depth):
-    """Two dense blocks; every layer sees the outputs of all before it in its block.
+    """Return two dense blocks; each layer sees all outputs before it in its block.
 
-    Not with batch normalisation: the outer loss is that of its moving statistics, which
-    a hypergradient takes as given. It then sees an effect of the size of the kernels
-    that is none, because the statistics follow, and raises their factors.
+    The network has no batch normalisation. The outer loss uses moving statistics, and
+    a hypergradient takes these as constant. It would see an effect of the size of the
+    kernels that does not exist, because the statistics follow the kernels, and it
+    would raise their factors.
     """
     inputs = keras.Input(shape)
     x = keras.layers.Conv2D(2 * growth, 3, padding="same", use_bias=False)(inputs)
@@ -92,7 +93,7 @@ def densenet(shape, growth, depth):
 
 
 def penalised(network, per_weight):
-    """The network with tuned factors on all kernels."""
+    """Return the network with tuned factors on all kernels."""
     layers = [layer for layer in network.layers if hasattr(layer, "kernel")]
     shapes = {"decay": ()}
     if per_weight:
@@ -111,7 +112,7 @@ def penalised(network, per_weight):
 
 
 def optimizer(name):
-    """SGD with momentum; the adaptive method learns a rate per weight."""
+    """Return SGD with momentum; the adaptive method also learns a rate per weight."""
     sgd = keras.optimizers.SGD(0.05, momentum=0.9)
     if name != "adaptive":
         return sgd
@@ -121,7 +122,7 @@ def optimizer(name):
 
 
 def train(name, data, args):
-    """One run; returns the model and its losses by epoch."""
+    """Run one method; return the model, and its losses and test accuracy."""
     keras.utils.set_random_seed(args.seed)
     train_set, valid_set, test_set = data
     method, per_weight = methods()[name]
@@ -154,7 +155,7 @@ def train(name, data, args):
 
 
 def draw(models, path):
-    """Quantiles of the factors in each layer, one panel per method."""
+    """Draw quantiles of the factors in each layer, one panel per method."""
     figure, axes = plt.subplots(1, len(models), figsize=(4 * len(models), 3))
     for axis, (name, model) in zip(np.atleast_1d(axes), models.items(), strict=True):
         factors = [np.ravel(v) for v in model.hyperparameters.values().values()]
@@ -166,14 +167,22 @@ def draw(models, path):
 
 
 def parse(argv=None):
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ["digits", "fashion_mnist", "mnist", "cifar10"]
     parser.add_argument("--data", default="fashion_mnist", choices=kinds)
-    parser.add_argument("--limit", type=int, default=4000, help="training images")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=4000,
+        help="number of training and validation images",
+    )
     parser.add_argument("--methods", nargs="+", default=list(methods()))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--growth", type=int, default=8)
-    parser.add_argument("--depth", type=int, default=3, help="layers of a block")
+    parser.add_argument(
+        "--depth", type=int, default=3, help="number of layers in a block"
+    )
     parser.add_argument("--hyper-learning-rate", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
@@ -184,7 +193,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    """Run what the arguments say; returns the results by method."""
+    """Run what the arguments say; return the results by method."""
     args = parse(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     data = load(args.data, args.limit)

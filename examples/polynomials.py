@@ -1,34 +1,36 @@
-"""The degree of a polynomial and its prior, by evidence and by cross-validation.
+"""Choose the degree of a polynomial by evidence and by cross-validation.
 
 Noisy samples of a function on [−1, 1] are fitted by polynomials of degree 0 to 9. For
 every degree a criterion tunes the precision A of the weights' prior N(0, A⁻¹I) and the
-precision λ of the noise, and gives a score; the degree of the highest score is chosen.
+precision λ of the noise, and returns a score. The degree of the highest score is
+chosen.
 
     python examples/polynomials.py                     # about a minute
     python examples/polynomials.py --function sine
 
-The criteria, all in nats, of all examples together:
+The criteria are in nats, summed over all examples:
 
-- `evidence`: log p(y), with A and λ where MacKay's fixed point ends.
+- `evidence`: log p(y), with A and λ at MacKay's fixed point.
 - `evidence, gradient`: the same by BFGS on log A and log λ, as a check.
 - `Laplace`: log p(y) of a Keras model of one Dense layer, by the library's
-  `LaplaceEvidence` and `ExactImplicit`; exact here, since the model is linear.
-- `ELBO`: the largest lower bound of log p(y) with independent weights, which is in
+  `LaplaceEvidence` and `ExactImplicit`. It is exact here, since the model is linear.
+- `ELBO`: the largest lower bound of log p(y) with independent weights, which has a
   closed form here.
 - `leave-one-out`: Σ_i log p(y_i | all other y), by BFGS.
 - `5-fold`: Σ_i log p(y_i | y of the other folds), by BFGS.
 
-The evidence is Σ_i log p(y_i | y_1 … y_{i−1}): it has the last term of leave-one-out,
-and those before it, in which a degree too high has to predict from little.
+The evidence is Σ_i log p(y_i | y_1 … y_{i−1}). Leave-one-out has only terms like the
+last of these. In the earlier ones a degree that is too high must predict from few data.
 
-The basis is √(2k + 1) P_k, the Legendre polynomials of mean square 1 on [−1, 1]: there
-one more degree adds a variance of 1 / A to the function and leaves the rest of it what
-it was, so that one A for all weights makes sense, and XᵀX is near a multiple of the
-identity. Powers of x would be nearly collinear, and a prior of independent weights on
-them one of functions that are wild at the ends.
+The basis is √(2k + 1) P_k, the Legendre polynomials of mean square 1 on [−1, 1]. In
+this basis one more degree adds a variance of 1 / A to the function and does not change
+the rest. One A for all weights therefore makes sense, and XᵀX is near a multiple of
+the identity. Powers of x would be nearly collinear, and functions with independent
+weights on powers would be wild at the ends.
 
-`error` is the root mean square, over [−1, 1], of the mean prediction at the degree
-chosen less the function that was sampled: over data sets its mean and its median.
+`error` is the root mean square, over [−1, 1], of the difference between the mean
+prediction at the chosen degree and the true function. The table shows its mean and its
+median over data sets.
 """
 
 import argparse
@@ -51,7 +53,7 @@ FUNCTIONS = {
     "sine": lambda x: np.sin(1.5 * np.pi * x),
 }
 FOLDS = 5
-# Of log A and log λ.
+# Pairs of log A and log λ.
 STARTS = np.array(
     [(a, n) for a in np.arange(-4.0, 9, 2) for n in np.arange(-2.0, 7, 2)]
 )
@@ -59,7 +61,7 @@ GRID = np.linspace(-1, 1, 201)
 
 
 class Judgement(typing.NamedTuple):
-    """What a criterion says of a basis: higher scores are better."""
+    """What a criterion finds for a basis; higher scores are better."""
 
     score: tf.Tensor
     weight_precision: tf.Tensor
@@ -67,7 +69,7 @@ class Judgement(typing.NamedTuple):
 
 
 def design(x, degree):
-    """Legendre polynomials of mean square 1, `[N, degree + 1]`."""
+    """Return Legendre polynomials of mean square 1 at x, `[N, degree + 1]`."""
     scale = np.sqrt(2 * np.arange(degree + 1) + 1)
     return scale * np.polynomial.legendre.legvander(x, degree)
 
@@ -76,13 +78,13 @@ def design(x, degree):
 
 
 def compiled(criterion):
-    """Traced once for all degrees."""
+    """Return a criterion that is traced once for all degrees."""
     specs = [tf.TensorSpec([None, None], tf.float64), tf.TensorSpec([None], tf.float64)]
     return tf.function(criterion, input_signature=specs, autograph=False)
 
 
 def by_fixed_point(features, targets):
-    """The evidence, by MacKay's updates."""
+    """Judge by the evidence, tuned by MacKay's updates."""
     tuned, _ = bt.objectives.BayesianLinearRegression(features, targets).fit_evidence()
     return Judgement(
         tuned.log_evidence(), tuned.weight_precision, tuned.noise_precision
@@ -90,11 +92,14 @@ def by_fixed_point(features, targets):
 
 
 def by_gradient(score):
-    """The criterion that maximises a score of features, targets, A and λ over these.
+    """Return the criterion that maximises a score over A and λ.
 
-    There may be several maxima. The best of `STARTS` is where BFGS begins.
+    There may be several maxima. BFGS begins at the best of `STARTS`.
+
+    Args:
+        score: Function of features, targets, A and λ.
     """
-    # BFGS has the score in several places of its graph; this traces it once.
+    # BFGS uses the score in several places of its graph. This traces it only once.
     score = tf.function(score, autograph=False)
 
     def criterion(features, targets):
@@ -115,18 +120,18 @@ def by_gradient(score):
 
 
 def evidence(*arguments):
-    """log p(y)."""
+    """Return log p(y)."""
     return bt.objectives.BayesianLinearRegression(*arguments).log_evidence()
 
 
 def leave_one_out(*arguments):
-    """Σ_i log p(y_i | all other y)."""
+    """Return Σ_i log p(y_i | all other y)."""
     regression = bt.objectives.BayesianLinearRegression(*arguments)
     return tf.reduce_sum(regression.leave_one_out_log_predictive())
 
 
 def folds(features, targets, *precisions):
-    """Σ_i log p(y_i | y of the other folds); the i-th example is in fold i mod 5."""
+    """Return Σ_i log p(y_i | y of the other folds); example i is in fold i mod 5."""
     fold = tf.range(tf.shape(targets)[0]) % FOLDS
 
     def held_out(i):
@@ -140,10 +145,10 @@ def folds(features, targets, *precisions):
 
 
 def lower_bound(*arguments):
-    """The bound with q(w) = Π_j N(w_j; μ_j, 1 / P_jj), the best independent weights.
+    """Return the evidence lower bound with the best independent weights.
 
-    P is the posterior's precision and μ its mean; the bound is below the evidence by
-    KL(q ‖ posterior).
+    These are q(w) = Π_j N(w_j; μ_j, 1 / P_jj), where P is the posterior's precision
+    and μ its mean. The bound is below the evidence by KL(q ‖ posterior).
     """
     regression = bt.objectives.BayesianLinearRegression(*arguments)
     precision = regression.posterior_precision()
@@ -167,14 +172,14 @@ CROSS_VALIDATION = "leave-one-out", f"{FOLDS}-fold"
 
 
 def sample(args, seed):
-    """x and y, `[N]` each."""
+    """Return x and y of one data set, `[N]` each."""
     random = np.random.default_rng(seed)
     x = random.uniform(-1, 1, args.examples)
     return x, FUNCTIONS[args.function](x) + args.noise * random.normal(size=len(x))
 
 
 def predict(x, y, judged, degree):
-    """The predictive distribution on `GRID`."""
+    """Return the predictive distribution on `GRID`."""
     regression = bt.objectives.BayesianLinearRegression(
         design(x, degree), y, *judged[1:]
     )
@@ -182,7 +187,7 @@ def predict(x, y, judged, degree):
 
 
 def choose(name, seed, args):
-    """One criterion on one data set: a row of the second table."""
+    """Choose a degree for one data set; return a row of the second table."""
     x, y = sample(args, seed)
     judged = [
         Judgement(*(float(part) for part in CRITERIA[name](design(x, degree), y)))
@@ -202,7 +207,7 @@ def choose(name, seed, args):
 
 
 def print_judgements(rows):
-    """The first table: every degree on one data set."""
+    """Print the first table: every degree on one data set."""
     print(f"{'':>6}" + "".join(f"{row['criterion']:^30}" for row in rows))
     print(f"{'degree':>6}" + f"{'score':>11}{'A':>10}{'λ':>9}" * len(rows))
     for degree in range(len(rows[0]["judged"])):
@@ -216,30 +221,30 @@ def print_judgements(rows):
 
 
 def print_choices(rows, args):
-    """The second table: how often which degree, mean and median error."""
+    """Print the second table: how often each degree was chosen, and the errors."""
     degrees = "".join(f"{d:>4}" for d in range(args.degrees + 1))
-    print(f"\nof {args.data_sets} data sets, degree")
+    print(f"\nHow many of {args.data_sets} data sets led to each degree:")
     print(f"{'':<20}{degrees}{'error':>9}{'median':>9}")
     for name in args.criteria:
         chosen = [row for row in rows if row["criterion"] == name]
         errors = [row["error"] for row in chosen]
-        counts = "".join(f"{c or '–':>4}" for c in counted(chosen, args))
+        counts = "".join(f"{c or '–':>4}" for c in count_degrees(chosen, args))
         print(f"{name:<20}{counts}{np.mean(errors):>9.4f}{np.median(errors):>9.4f}")
 
 
-def counted(rows, args):
-    """How often each degree was chosen."""
+def count_degrees(rows, args):
+    """Return how often each degree was chosen."""
     return np.bincount([row["degree"] for row in rows], minlength=args.degrees + 1)
 
 
 # Picture
 
-# Curves that agree stay visible under each other.
+# Line widths that keep curves visible below others that agree with them.
 WIDTHS = 6, 4, 2.5, 1
 
 
 def draw(rows, args):
-    """The first data set: fits and scores; and what was chosen over all data sets."""
+    """Draw fits and scores of the first data set, and the choices for all."""
     figure, ((fits, bars), (left, right)) = plt.subplots(2, 2, figsize=(12, 7))
     first = [row for row in rows if row["seed"] == 0]
     draw_fits(fits, first, args)
@@ -263,7 +268,7 @@ def draw(rows, args):
 
 
 def draw_fits(axis, rows, args):
-    """Data, function, and every criterion's choice; ± 2 deviations of the first one."""
+    """Draw data, function, every criterion's choice, and ± 2 deviations of one."""
     x, y = sample(args, 0)
     features = design(x, args.degrees)
     weights = np.linalg.lstsq(features, y, rcond=None)[0]
@@ -283,10 +288,10 @@ def draw_fits(axis, rows, args):
 
 
 def draw_choices(axis, rows, args):
-    """How often each criterion chose which degree."""
+    """Draw how often each criterion chose each degree."""
     width = 0.8 / len(args.criteria)
     for i, name in enumerate(args.criteria):
-        counts = counted([row for row in rows if row["criterion"] == name], args)
+        counts = count_degrees([row for row in rows if row["criterion"] == name], args)
         axis.bar(np.arange(len(counts)) + i * width, counts, width, label=name)
     axis.set_xticks(np.arange(args.degrees + 1) + 0.4 - width / 2)
     axis.set_xticklabels(range(args.degrees + 1))
@@ -295,12 +300,14 @@ def draw_choices(axis, rows, args):
 
 
 def main(argv=None):
-    """Judge and choose; returns a row for each criterion and data set."""
+    """Judge and choose; return a row for each criterion and data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--function", choices=list(FUNCTIONS), default="cubic")
     parser.add_argument("--examples", type=int, default=20)
-    parser.add_argument("--noise", type=float, default=0.3, help="standard deviation")
-    parser.add_argument("--degrees", type=int, default=9, help="the highest")
+    parser.add_argument(
+        "--noise", type=float, default=0.3, help="standard deviation of the noise"
+    )
+    parser.add_argument("--degrees", type=int, default=9, help="highest degree")
     parser.add_argument("--data-sets", type=int, default=20)
     parser.add_argument(
         "--criteria", nargs="*", choices=[*CRITERIA], default=[*CRITERIA]

@@ -1,15 +1,16 @@
-"""How many weights of a digit classifier can go, by Graves's pruning.
+"""Find how many weights of a digit classifier can be pruned by Graves's rule.
 
-Trains a multilayer perceptron with a normal posterior over every weight on
-scikit-learn's digits, or on MNIST, with the precision of the weights' prior fixed and
-tuned by the evidence lower bound; then sets the weights to zero, step by step, whose
-posterior has the most density there ("Practical variational inference for neural
-networks", 2011). No validation data is used.
+A multilayer perceptron has a normal posterior over every weight. It is trained on
+scikit-learn's digits or on MNIST, once with a fixed precision of the weights' prior,
+and once with a precision that the evidence lower bound tunes. Then more and more
+weights are set to zero: those whose posterior has the most density at zero (Graves,
+"Practical variational inference for neural networks", 2011). There are no validation
+data.
 
     python examples/pruning.py
     python examples/pruning.py --data mnist --epochs 100
 
-prints and draws test accuracy against the share of weights that is kept.
+This prints and draws the test accuracy against the share of weights that is kept.
 """
 
 import argparse
@@ -31,7 +32,7 @@ RUNS = ("untuned", "gradient", "Graves")
 
 
 def load(name, limit=None, seed=0):
-    """Training and test set: images as vectors, labels."""
+    """Return training and test set: images as vectors, and labels."""
     if name == "mnist":
         (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
     else:
@@ -48,7 +49,7 @@ def load(name, limit=None, seed=0):
 
 
 def make_model(features, data_size, args):
-    """The network; the prior of each layer has a precision of its own."""
+    """Return the network; the prior of each layer has a precision of its own."""
     sizes = [*args.units, 10]
     initial = {f"precision_{k}": args.precision for k in range(len(sizes))}
     hp = bt.HyperparameterSpace(
@@ -65,7 +66,7 @@ def make_model(features, data_size, args):
 
 
 def train(name, data, args):
-    """One run; returns the model."""
+    """Train one model and return it."""
     keras.utils.set_random_seed(args.seed)
     x, y = data
     steps = -(-len(x) // args.batch_size) * args.epochs
@@ -92,7 +93,7 @@ def train(name, data, args):
 
 
 def draw(curves, path):
-    """Accuracy against the share of weights that is kept."""
+    """Draw the accuracy against the share of weights that is kept."""
     figure, axis = plt.subplots(figsize=(5, 3.5))
     for name, rows in curves.items():
         kept = [100 * (1 - row["share"]) for row in rows]
@@ -106,7 +107,7 @@ def draw(curves, path):
 
 
 def report(models, curves):
-    """Tables of the precisions and of the accuracies."""
+    """Print tables of the precisions and of the accuracies."""
     print(f"\n{'precisions':<12}")
     for name, model in models.items():
         values = model.hyperparameters.values().values()
@@ -119,12 +120,15 @@ def report(models, curves):
 
 
 def parse(argv=None):
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="digits", choices=["digits", "mnist"])
-    parser.add_argument("--limit", type=int, help="training images")
+    parser.add_argument("--limit", type=int, help="number of training images")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=RUNS)
     parser.add_argument("--units", nargs="+", type=int, default=[100])
-    parser.add_argument("--precision", type=float, default=1.0, help="at the start")
+    parser.add_argument(
+        "--precision", type=float, default=1.0, help="precision at the start"
+    )
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -137,7 +141,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    """Train, prune, report; returns the pruning curves by run."""
+    """Train, prune and report; return the pruning curves by run."""
     args = parse(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     data, test = load(args.data, args.limit, args.seed)
@@ -155,7 +159,10 @@ def main(argv=None):
     plain = model.to_keras()
     logits = plain.predict(test[0], verbose=0)
     accuracy = np.mean(np.argmax(logits, -1) == test[1])
-    print(f"\nThe plain Keras model of '{name}', 10 % kept: accuracy {accuracy:.4f}")
+    print(
+        f"\nThe plain Keras model of '{name}' with 10 % of its weights kept has "
+        f"accuracy {accuracy:.4f}"
+    )
     return curves
 
 

@@ -4,8 +4,8 @@ Both examples minimise, for some positive f(λ) and matrix P,
 
     L_T(λ, w) = mean((y − xw)²) + f(λ) wᵀPw,
 
-so that w*(λ) = (C + f(λ) P)⁻¹ b, with C = mean(xxᵀ) and b = mean(yx). The best λ is
-where the validation loss of w*(λ) is least: one number, found by a line search.
+so that w*(λ) = (C + f(λ) P)⁻¹ b, with C = mean(xxᵀ) and b = mean(yx). The best λ has
+the least validation loss of w*(λ). It is one number, found by a line search.
 """
 
 import dataclasses
@@ -34,21 +34,21 @@ class Problem:
 
     @property
     def second_moment(self):
-        """C."""
+        """C = mean(xxᵀ), `[d, d]`."""
         return self.x.T @ self.x / len(self.x)
 
     def weights(self, penalty):
-        """w* under the penalty wᵀ·penalty·w, `[d]`."""
+        """Return w* under the penalty wᵀ·penalty·w, `[d]`."""
         moment = self.x.T @ self.y[:, 0] / len(self.x)
         return np.linalg.solve(self.second_moment + penalty, moment)
 
     def validation_loss(self, weights):
-        """Mean squared error on the validation half."""
+        """Return the mean squared error on the validation half."""
         return float(np.mean((self.y_valid[:, 0] - self.x_valid @ weights) ** 2))
 
 
 def load(name, data_dir=None):
-    """x and y of a data set of `DATA_SETS`, or of `<name>.npz` in `data_dir`."""
+    """Return x and y of one of `DATA_SETS`, or of `<name>.npz` in `data_dir`."""
     if name == "diabetes":
         return load_diabetes(return_X_y=True)
     path = pathlib.Path(data_dir or ".") / f"{name}.npz"
@@ -57,25 +57,28 @@ def load(name, data_dir=None):
             return arrays["x"], arrays["y"]
     if name == "boston_housing":
         return keras.datasets.boston_housing.load_data(test_split=0.0)[0]
-    raise FileNotFoundError(f"There is no '{name}.npz' in --data-dir={data_dir}")
+    raise FileNotFoundError(
+        f"--data-dir must have a file '{name}.npz' with arrays x and y. "
+        f"Received: --data-dir={data_dir}"
+    )
 
 
 def available(data_dir=None):
-    """The data sets that need no network."""
+    """Return the names of the data sets that need no network connection."""
     folder = pathlib.Path(data_dir or ".")
     found = [n for n in DATA_SETS if data_dir and (folder / f"{n}.npz").exists()]
     return ["diabetes", *(name for name in found if name != "diabetes")]
 
 
 def split(x, y, seed):
-    """Two halves at random, scaled to mean 0 and variance 1 of the first."""
+    """Split into halves at random; standardise both by the first."""
     order = np.random.default_rng(seed).permutation(len(x))
     train, valid = order[: len(x) // 2], order[len(x) // 2 :]
     y = y.reshape(-1, 1)
 
     def scale(array):
         deviation = array[train].std(0)
-        # A column that is constant in the training half is centred alone.
+        # A column that is constant in the training half is only centred.
         return (array - array[train].mean(0)) / np.where(deviation > 0, deviation, 1)
 
     x, y = scale(x).astype("float32"), scale(y).astype("float32")
@@ -83,7 +86,7 @@ def split(x, y, seed):
 
 
 def minimum(function, low, high, points=400):
-    """Where a function of one number is least on an interval, to rounding."""
+    """Return where a function of one number is least on an interval."""
     grid = np.linspace(low, high, points)
     best = int(np.argmin([function(at) for at in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, points - 1)])
@@ -94,17 +97,18 @@ def minimum(function, low, high, points=400):
 
 
 def compare(problem, scale, penalty, history, name):
-    """What a fit found, against the exact optimum for λ from −12 to 12.
+    """Compare what a fit found with the exact optimum for λ from −12 to 12.
 
     Args:
         problem: The `Problem`.
         scale: The hyperparameter's scale.
-        penalty: Function of a value and C, to the matrix of its quadratic penalty.
-        history: What `fit` returned.
+        penalty: Function of a value and C that returns the matrix of the quadratic
+            penalty.
+        history: The `History` that `fit` returned.
         name: The hyperparameter's name.
 
     Returns:
-        Columns of the table and the paths to draw.
+        A dict with the columns of the table and the paths to draw.
     """
 
     def loss(value):
@@ -133,20 +137,24 @@ def compare(problem, scale, penalty, history, name):
 
 
 def add_arguments(parser, epochs, learning_rate):
-    """The command line that both examples share."""
+    """Add the arguments of the command line that both examples share."""
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
-    parser.add_argument("--data", nargs="*", help="data sets; default: those at hand")
-    parser.add_argument("--data-dir", help="folder of <name>.npz with x and y")
+    parser.add_argument(
+        "--data", nargs="*", help="names; default: those that need no network"
+    )
+    parser.add_argument(
+        "--data-dir", help="folder with files <name>.npz that hold x and y"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="number of splits")
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--steps-per-epoch", type=int, default=100)
-    parser.add_argument("--methods", nargs="*", help="those to compare")
-    parser.add_argument("--output", default="results", help="folder of the picture")
+    parser.add_argument("--methods", nargs="*", help="names of the methods to compare")
+    parser.add_argument("--output", default="results", help="folder for the picture")
     parser.add_argument("--saved-models", default="saved_models")
 
 
 def print_header():
-    """First line of the table."""
+    """Print the first line of the table."""
     print(
         f"{'data set':<15}{'seed':>4}  {'method':<12}{'hyperparameter':<15}"
         f"{'found':>10}{'exact':>10}{'loss':>9}{'excess %':>10}{'model %':>10}"
@@ -154,7 +162,7 @@ def print_header():
 
 
 def print_row(row):
-    """One line of the table."""
+    """Print one line of the table."""
     print(
         f"{row['data']:<15}{row['seed']:>4}  {row['method']:<12}{row['name']:<15}"
         f"{row['found']:>10.3g}{row['exact']:>10.3g}{row['loss']:>9.4f}"
@@ -164,7 +172,7 @@ def print_row(row):
 
 
 def print_summary(rows):
-    """Over data sets and seeds: how far each method ends from the exact optimum."""
+    """Print how far each method ends from the exact optimum, over all runs."""
     print(f"\n{'hyperparameter':<15}{'method':<12}{'excess %: median':>18}{'worst':>9}")
     for name, method in sorted({(row["name"], row["method"]) for row in rows}):
         of_both = [r for r in rows if (r["name"], r["method"]) == (name, method)]
@@ -173,7 +181,7 @@ def print_summary(rows):
 
 
 def draw(rows, path):
-    """Hyperparameter of the first split, and excess over all: one column per set."""
+    """Draw the first split's hyperparameter and the median excess, per data set."""
     names = list(dict.fromkeys(row["data"] for row in rows))
     figure, axes = plt.subplots(
         2, len(names), figsize=(4 * len(names), 6), squeeze=False, sharex=True

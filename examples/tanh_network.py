@@ -1,13 +1,14 @@
 """A small network on scikit-learn's digits, with a penalty factor for every input.
 
-One hidden tanh layer, all in double precision. Biases are the weights of an input that
-is always 1, so that the weights are two matrices W; each of their rows has a factor:
+The network has one hidden tanh layer and uses double precision. Biases are the weights
+of an input that is always 1, so that the weights are two matrices W. Each of their rows
+has a factor:
 
     L(W, λ) = mean cross-entropy of the training set + ½ Σ_layers Σ_i exp(λ_i) ‖W_i‖²
     Q(W)    = mean cross-entropy of the validation set
 
-Everything is smooth, and every weight is penalised, so that L has minima with a
-positive definite Hessian.
+Everything is smooth, and every weight has a penalty. Hence L has minima with a positive
+definite Hessian.
 """
 
 import keras
@@ -23,11 +24,11 @@ class TanhNetwork:
     """Data, losses and starting points.
 
     Args:
-        examples: Number of training examples, and of validation examples; the other
-            digits are the test set.
-        width: Number of hidden units.
-        initial: λ of all factors at the start.
-        seed: Of the split and of the first weights.
+        examples: Number of training examples, and also of validation examples. The
+            other digits are the test set. Defaults to 300.
+        width: Number of hidden units. Defaults to 10.
+        initial: λ of all factors at the start. Defaults to −5.
+        seed: Seed of the split and of the first weights. Defaults to 0.
 
     Attributes:
         inner_loss: L, a `bilevel_tf.methods.ComposedLoss`.
@@ -55,23 +56,23 @@ class TanhNetwork:
         )
 
     def example_losses(self, weights, hyperparameters):
-        """L as one loss per example, the penalty in each."""
+        """Return L as one loss per example, each with the whole penalty."""
         x, y = self._train
         losses = cross_entropy(logits(weights, x), y)
         return losses + penalty(weights, hyperparameters)
 
     def outer_loss(self, weights, hyperparameters=None):
-        """Q."""
+        """Return Q."""
         x, y = self._valid
         return tf.reduce_mean(cross_entropy(logits(weights, x), y))
 
     def test_loss(self, weights):
-        """Mean cross-entropy of the test set."""
+        """Return the mean cross-entropy of the test set."""
         outputs = logits(weights, self._x_test)
         return tf.reduce_mean(cross_entropy(outputs, self._y_test))
 
     def to_keras(self, weights):
-        """The network as a Keras model, of digits as 64 numbers between 0 and 1."""
+        """Return a Keras model whose inputs are digits of 64 numbers from 0 to 1."""
         hidden, output = (w.numpy() for w in weights)
         layers = [
             keras.Input((64,)),
@@ -84,18 +85,18 @@ class TanhNetwork:
 
 
 def logits(weights, x):
-    """Outputs of the network."""
+    """Return the outputs of the network, `[n, 10]`."""
     hidden = tf.tanh(x @ weights[0])
     return hidden @ weights[1][:-1] + weights[1][-1]
 
 
 def cross_entropy(outputs, y):
-    """One loss per example."""
+    """Return one loss per example."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
 
 
 def penalty(weights, hyperparameters):
-    """½ Σ exp(λ_i) ‖W_i‖²."""
+    """Return ½ Σ exp(λ_i) ‖W_i‖²."""
     return tf.add_n(
         [
             0.5 * tf.reduce_sum(tf.exp(h)[:, None] * w**2)

@@ -1,18 +1,47 @@
-"""Every code block of the README runs as written, in order, in one session."""
+"""Every code block of the README and of the documentation runs as written.
+
+The blocks of a page run in order, in one session. What is not meant to run has another
+language than `python`.
+"""
 
 import pathlib
 import re
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+GENERATED = {"_build", "gallery", "reference"}
 
 
-def test_code_blocks_run(tmp_path, monkeypatch):
-    text = README.read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 3
+def blocks(path):
+    """The page's blocks of code, each behind as many blank lines as are before it."""
+    text = path.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return ["\n" * text[: m.start(1)].count("\n") + m[1] for m in found]
+
+
+def pages():
+    """The README and all pages that have code."""
+    written = (ROOT / "docs").rglob("*.md")
+    written = [p for p in written if not GENERATED.intersection(p.parts)]
+    return [p for p in [ROOT / "README.md", *sorted(written)] if blocks(p)]
+
+
+def run(path):
+    """The names that a page's blocks leave behind."""
+    session = {"__name__": "__main__"}
+    for block in blocks(path):
+        exec(compile(block, str(path), "exec"), session)
+    return session
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "saved_models").mkdir()
-    session = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), session)
-    assert session["hp"].values()["dropout"] != 0.1
+    session = run(page)
+    if page.name == "README.md":
+        assert session["hp"].values()["dropout"] != 0.5
+
+
+def test_the_readme_is_one_page():
+    assert (ROOT / "README.md").stat().st_size <= 10_000

@@ -1,1 +1,1 @@
-"""What a hypergradient costs, here and in other frameworks; see `__main__`."""
+"""Time and memory of a hypergradient, here and in other frameworks; see `__main__`."""

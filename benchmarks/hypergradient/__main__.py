@@ -1,14 +1,15 @@
-"""What a hypergradient costs, against JAX and PyTorch, and what memory it takes.
+"""Measure a hypergradient's time, against JAX and PyTorch, and its memory.
 
     python -m benchmarks.hypergradient                       # both tables
     python -m benchmarks.hypergradient --clock wall processor --no-memory
     python -m benchmarks.hypergradient --peer-python ../peers/bin/python
-    python -m benchmarks.hypergradient --quick               # to see that all runs
+    python -m benchmarks.hypergradient --quick               # check that all works
 
 Every framework runs in a process of its own. A round calls every function of every
-process once; times are medians over rounds, and ratios are medians of those within
-rounds. One row has the matrix products alone, which are left when all else takes no
-time. Peers come with the extra `benchmarks`; those that are not installed are left out.
+process once. Times are medians over rounds, and ratios are medians of the ratios
+within rounds. One row has only the matrix products: no implementation can be faster.
+The extra `benchmarks` installs the other frameworks; those that are not installed are
+left out.
 """
 
 import argparse
@@ -27,7 +28,7 @@ OURS = ("bilevel_tf", "bilevel_tf, XLA")
 def main(arguments=None):
     """Print the tables."""
     options = parse(arguments)
-    # Memory first: a child starts with its parent's peak.
+    # Measure memory first: a child process starts with its parent's peak.
     lines = [] if options.no_memory else [*memory_lines(options), ""]
     if not options.no_speed:
         lines += speed_lines(options)
@@ -35,20 +36,26 @@ def main(arguments=None):
 
 
 def parse(arguments=None):
-    """The command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny networks")
-    parser.add_argument("--rounds", type=int, help="15, or 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="use tiny networks")
+    parser.add_argument("--rounds", type=int, help="default: 15, or 3 with --quick")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--clock", nargs="+", choices=list(worker.CLOCKS), default=["wall"]
     )
     parser.add_argument(
-        "--peer-python", default=sys.executable, help="interpreter that has the peers"
+        "--peer-python",
+        default=sys.executable,
+        help="interpreter with the other frameworks",
     )
-    parser.add_argument("--no-memory", action="store_true", help="no peak memory")
-    parser.add_argument("--no-speed", action="store_true", help="no times")
-    parser.add_argument("--steps", nargs="*", type=int, help="T; 10, 100 and 1000")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="do not measure peak memory"
+    )
+    parser.add_argument("--no-speed", action="store_true", help="do not measure times")
+    parser.add_argument(
+        "--steps", nargs="*", type=int, help="values of T; default: 10, 100 and 1000"
+    )
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 15)
     options.steps = options.steps or ([2, 5] if options.quick else [10, 100, 1000])
@@ -59,7 +66,7 @@ def parse(arguments=None):
 
 
 def speed_lines(options):
-    """The lines on times, in Markdown."""
+    """Return the lines on times, in Markdown."""
     versions, results, times = workers.measured(options)
     lines = [machine(options, versions), *absent(versions)]
     for clock in options.clock:
@@ -69,7 +76,7 @@ def speed_lines(options):
 
 
 def machine(options, versions):
-    """One line on what the figures were measured with."""
+    """Return one line that describes machine, versions and settings."""
     present = ", ".join(f"{k} {v}" for k, v in versions.items() if v is not None)
     return (
         f"{os.cpu_count()} {platform.machine()} cores, {options.threads} threads, "
@@ -78,7 +85,7 @@ def machine(options, versions):
 
 
 def absent(versions):
-    """A line per peer that was left out."""
+    """Return a line for every framework that was left out."""
     return [
         f"{name} is not installed and is left out."
         for name, version in versions.items()
@@ -87,7 +94,7 @@ def absent(versions):
 
 
 def time_table(results, times, clock, options):
-    """Median times of every variant."""
+    """Return the table of the median times of every variant."""
     work = workload.TINY if options.quick else workload.FULL
 
     def cell(name, kind):
@@ -98,7 +105,7 @@ def time_table(results, times, clock, options):
 
 
 def ratio_table(results, times, clock):
-    """This library's times in those of every peer, and of the products alone."""
+    """Return the table of this library's times, divided by those of each other row."""
     pairs = {
         f"{ours} / {peer}": (ours, peer)
         for peer in results
@@ -114,7 +121,7 @@ def ratio_table(results, times, clock):
 
 
 def difference_table(results):
-    """How far every variant's vector is from this library's, relative to its size."""
+    """Return the table of relative differences from this library's result."""
     reference = results[OURS[0]]
     names = [name for name in results if name != workload.FLOOR]
 
@@ -126,7 +133,7 @@ def difference_table(results):
 
 
 def table(title, names, cell):
-    """A row per name and a column per kind."""
+    """Return a table with a row per name and a column per kind."""
     work = workload.FULL
     rows = [
         f"| {title} | one gradient | CG, {work.iterations} iterations "
@@ -140,13 +147,13 @@ def table(title, names, cell):
 
 
 def ratio(ours, theirs):
-    """Median of the ratios within rounds."""
+    """Return the median of the ratios within rounds."""
     quotients = [a / b for a, b in zip(ours, theirs, strict=True)]
     return f"{statistics.median(quotients):.2f}"
 
 
 def difference(vector, reference):
-    """‖vector − reference‖ / ‖reference‖."""
+    """Return ‖vector − reference‖ / ‖reference‖."""
     vector, reference = vector.astype("float64"), reference.astype("float64")
     return np.linalg.norm(vector - reference) / np.linalg.norm(reference)
 
@@ -155,7 +162,7 @@ def difference(vector, reference):
 
 
 def memory_lines(options):
-    """The table of peak memory, in Markdown."""
+    """Return the table of peak memory, in Markdown."""
     widths = memory.TINY if options.quick else memory.FULL
     heads = " | ".join(f"T = {steps}" for steps in options.steps)
     rows = [

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 
 
 def variants(work, threads):
-    """The calls to time, by variant and kind. JAX uses the cores it is left with."""
+    """Return the calls to time, by variant and kind.
+
+    JAX ignores `threads`, and uses all cores that its process may use.
+    """
     found = {
         "JAX, jvp of the gradient": calls(work, repeated),
         "JAX, linearised once": calls(work, linearised),
@@ -20,9 +23,9 @@ def variants(work, threads):
 
 
 def calls(work, product):
-    """One call per kind; each returns a list of arrays."""
-    w, h = _arrays(work.weights), _arrays(work.hyperparameters)
-    train, valid = _arrays(work.train), _arrays(work.valid)
+    """Return a function for each kind, which returns a list of arrays."""
+    w, h = _to_arrays(work.weights), _to_arrays(work.hyperparameters)
+    train, valid = _to_arrays(work.train), _to_arrays(work.valid)
     solvers = {
         "cg": functools.partial(conjugate_gradient, iterations=work.iterations),
         "neumann": functools.partial(neumann, terms=work.terms, rate=work.rate),
@@ -31,12 +34,12 @@ def calls(work, product):
     found = {"gradient": lambda: jax.block_until_ready(gradient(w, h, train))[1]}
     for kind, solve in solvers.items():
         function = jax.jit(functools.partial(hypergradient, solve, product))
-        found[kind] = functools.partial(_second, function, w, h, train, valid)
+        found[kind] = functools.partial(_call_for_second, function, w, h, train, valid)
     return found
 
 
 def hypergradient(solve, product, w, h, train, valid):
-    """Q and dQ/dh through an approximate solution."""
+    """Return Q and dQ/dh by an approximate solution."""
     outer_loss, target = jax.value_and_grad(cross_entropy)(w, valid)
     gradient = jax.grad(inner_loss)
     x = solve(product(lambda w: gradient(w, h, train), w), target)
@@ -45,24 +48,24 @@ def hypergradient(solve, product, w, h, train, valid):
 
 
 def repeated(gradient, w):
-    """v ↦ H·v, which computes the gradient again every time."""
+    """Return v ↦ H·v, which computes the gradient anew in every call."""
     return lambda v: jax.jvp(gradient, (w,), (v,))[1]
 
 
 def linearised(gradient, w):
-    """v ↦ H·v, with what does not depend on v computed once."""
+    """Return v ↦ H·v, which computes only once what does not depend on v."""
     return jax.linearize(gradient, w)[1]
 
 
 def conjugate_gradient(product, b, iterations):
-    """So many iterations of jaxopt's."""
+    """Run jaxopt's conjugate gradients for a fixed number of iterations."""
     from jaxopt.linear_solve import solve_cg
 
     return solve_cg(product, b, maxiter=iterations, tol=0.0)
 
 
 def neumann(product, b, terms, rate):
-    """The series in a loop."""
+    """Sum the Neumann series in a loop."""
 
     def body(_, state):
         term, total = state
@@ -74,13 +77,13 @@ def neumann(product, b, terms, rate):
 
 
 def inner_loss(w, h, batch):
-    """L of lists of weights and hyperparameters."""
+    """Return L of lists of weights and hyperparameters."""
     decay = [jnp.sum(jnp.exp(b) * jnp.square(a)) for a, b in zip(w, h, strict=True)]
     return cross_entropy(w, batch) + 0.5 * sum(decay)
 
 
 def cross_entropy(w, batch):
-    """The mean over a batch."""
+    """Return the mean cross-entropy of a batch."""
     x, labels = batch
     for kernel, bias in zip(w[:-2:2], w[1:-2:2], strict=True):
         x = jax.nn.relu(x @ kernel + bias)
@@ -88,9 +91,9 @@ def cross_entropy(w, batch):
     return -jnp.mean(jnp.take_along_axis(log_shares, labels[:, None], axis=1))
 
 
-def _arrays(values):
+def _to_arrays(values):
     return [jnp.asarray(v) for v in values]
 
 
-def _second(function, *arguments):
+def _call_for_second(function, *arguments):
     return jax.block_until_ready(function(*arguments))[1]

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def variants(work, threads):
-    """The calls to time, by variant and kind."""
+    """Return the calls to time, by variant and kind."""
     torch.set_num_threads(threads)
     found = {"PyTorch, double backward": calls(work, conjugate_gradient, neumann)}
     if importlib.util.find_spec("torchopt") is not None:
@@ -17,7 +17,7 @@ def variants(work, threads):
 
 
 def calls(work, conjugate_gradient, neumann):
-    """One call per kind; each returns a list of arrays."""
+    """Return a function for each kind, which returns a list of arrays."""
     w = [torch.tensor(a, requires_grad=True) for a in work.weights]
     h = [torch.tensor(a, requires_grad=True) for a in work.hyperparameters]
     train, valid = [tuple(map(torch.tensor, b)) for b in (work.train, work.valid)]
@@ -32,7 +32,7 @@ def calls(work, conjugate_gradient, neumann):
 
 
 def hypergradient(solve, w, h, train, valid):
-    """dQ/dh through an approximate solution."""
+    """Return dQ/dh by an approximate solution."""
     target = torch.autograd.grad(cross_entropy(w, valid), w)
     loss = inner_loss(w, h, train)
     gradients = torch.autograd.grad(loss, w, create_graph=True)
@@ -47,7 +47,7 @@ def hypergradient(solve, w, h, train, valid):
 
 @torch.no_grad()
 def conjugate_gradient(product, b, iterations):
-    """So many iterations from zero."""
+    """Run a fixed number of iterations from zero."""
     x, residual, direction = [torch.zeros_like(t) for t in b], list(b), list(b)
     squares = dot(b, b)
     for _ in range(iterations):
@@ -62,7 +62,7 @@ def conjugate_gradient(product, b, iterations):
 
 @torch.no_grad()
 def neumann(product, b, terms, rate):
-    """The series."""
+    """Sum the Neumann series in a loop."""
     term, total = list(b), list(b)
     for _ in range(terms):
         term = add_scaled(term, -rate, product(term))
@@ -71,31 +71,31 @@ def neumann(product, b, terms, rate):
 
 
 def torchopt_cg(product, b, iterations):
-    """TorchOpt's."""
+    """Run TorchOpt's conjugate gradients for a fixed number of iterations."""
     from torchopt.linear_solve import solve_cg
 
     return solve_cg(maxiter=iterations, rtol=0.0)(product, tuple(b))
 
 
 def torchopt_neumann(product, b, terms, rate):
-    """TorchOpt's."""
+    """Sum TorchOpt's Neumann series."""
     from torchopt.linear_solve import solve_inv
 
     return solve_inv(ns=True, maxiter=terms, alpha=rate)(product, tuple(b))
 
 
 def dot(a, b):
-    """⟨a, b⟩ of lists."""
+    """Return ⟨a, b⟩ of two lists."""
     return sum(torch.sum(x * y) for x, y in zip(a, b, strict=True))
 
 
 def add_scaled(a, factor, b):
-    """a + factor · b of lists."""
+    """Return a + factor · b of two lists."""
     return [x + factor * y for x, y in zip(a, b, strict=True)]
 
 
 def inner_loss(w, h, batch):
-    """L of lists of weights and hyperparameters."""
+    """Return L of lists of weights and hyperparameters."""
     decay = [
         torch.sum(torch.exp(b) * torch.square(a)) for a, b in zip(w, h, strict=True)
     ]
@@ -103,7 +103,7 @@ def inner_loss(w, h, batch):
 
 
 def cross_entropy(w, batch):
-    """The mean over a batch."""
+    """Return the mean cross-entropy of a batch."""
     x, labels = batch
     for kernel, bias in zip(w[:-2:2], w[1:-2:2], strict=True):
         x = functional.relu(x @ kernel + bias)

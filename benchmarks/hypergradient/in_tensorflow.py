@@ -9,7 +9,7 @@ from benchmarks.hypergradient import products, workload
 
 
 def variants(work, threads):
-    """The calls to time, by variant and kind."""
+    """Return the calls to time, by variant and kind."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     return {
@@ -20,7 +20,7 @@ def variants(work, threads):
 
 
 def calls(work, jit):
-    """One call per kind; each returns a list of arrays."""
+    """Return a function for each kind, which returns a list of arrays."""
     w = [tf.constant(a) for a in work.weights]
     h = [tf.constant(a) for a in work.hyperparameters]
     train, valid = [tuple(map(tf.constant, b)) for b in (work.train, work.valid)]
@@ -50,18 +50,18 @@ def calls(work, jit):
     for kind, method in methods.items():
         function = functools.partial(hypergradient, method)
         function = tf.function(function, jit_compile=jit)
-        found[kind] = functools.partial(_first, function, w, h, train, valid)
+        found[kind] = functools.partial(_call_for_first, function, w, h, train, valid)
     return found
 
 
 def inner_loss(w, h, batch):
-    """L of lists of weights and hyperparameters."""
+    """Return L of lists of weights and hyperparameters."""
     decay = [tf.reduce_sum(tf.exp(b) * tf.square(a)) for a, b in zip(w, h, strict=True)]
     return cross_entropy(w, batch) + 0.5 * tf.add_n(decay)
 
 
 def cross_entropy(w, batch):
-    """The mean over a batch."""
+    """Return the mean cross-entropy of a batch."""
     x, labels = batch
     for kernel, bias in zip(w[:-2:2], w[1:-2:2], strict=True):
         x = tf.nn.relu(x @ kernel + bias)
@@ -70,5 +70,5 @@ def cross_entropy(w, batch):
     return tf.reduce_mean(losses)
 
 
-def _first(function, *arguments):
+def _call_for_first(function, *arguments):
     return function(*arguments)[0]

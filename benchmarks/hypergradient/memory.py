@@ -13,7 +13,7 @@ from benchmarks.hypergradient.workers import environment
 FULL, TINY = (784, 300, 10), (12, 8, 4)
 MOMENTUM = 0.9
 BATCH = 64
-# Class, further arguments, and what memory should grow with.
+# By name in the table: class, further arguments, and what memory should grow with.
 METHODS = {
     "Unrolled": ("Unrolled", {}, "T states"),
     "Unrolled, checkpointed": ("Unrolled", {"checkpointed": True}, "2√T states"),
@@ -24,14 +24,14 @@ METHODS = {
 
 
 def title(widths):
-    """What the table calls the network; a state is weights and velocities."""
+    """Return the table's name of the network; a state is weights and velocities."""
     count = sum((a + 1) * b for a, b in itertools.pairwise(widths))
     network = "-".join(map(str, widths))
     return f"MLP {network}, states of {8 * count / 2**20:.1f} MiB"
 
 
 def growth_of_child(name, steps, widths):
-    """MiB by which the peak of a fresh process grows."""
+    """Return the MiB by which the peak of a new process grows."""
     program = "benchmarks.hypergradient.memory"
     result = subprocess.run(
         [sys.executable, "-m", program, name, str(steps), *map(str, widths)],
@@ -44,12 +44,12 @@ def growth_of_child(name, steps, widths):
 
 
 def growth(name, steps, widths):
-    """MiB by which T steps raise the peak that two steps have left."""
+    """Return the MiB that T steps add to the peak of two steps, in this process."""
     import bilevel_tf as bt
 
     kind, arguments, _ = METHODS[name]
     few, all_steps = [
-        compiled(getattr(bt, kind)(t, **arguments), widths) for t in (2, steps)
+        compiled(getattr(bt.methods, kind)(t, **arguments), widths) for t in (2, steps)
     ]
     few()
     before = peak()
@@ -58,7 +58,7 @@ def growth(name, steps, widths):
 
 
 def compiled(method, widths):
-    """A function of nothing that finds dQ/dλ of one L2 factor."""
+    """Return a compiled function without arguments: dQ/dλ of one L2 factor."""
     import keras
     import tensorflow as tf
 
@@ -96,7 +96,7 @@ def compiled(method, widths):
 
 
 def peak():
-    """Peak resident memory of this process in MiB."""
+    """Return the peak resident memory of this process in MiB."""
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -1,17 +1,19 @@
-"""The matrix products of a hypergradient, and nothing else: a floor for its time.
+"""Only the matrix products of a hypergradient, as a lower bound of its time.
 
-Of a dense layer with inputs a, kernel W and error δ, and dots for what moves with V:
+A dense layer has inputs a, kernel W and error δ; a dot marks a derivative along V:
 
     z = a·W;   g = aᵀ·δ;   δ′ = δ·Wᵀ
     ż = ȧ·W + a·V;   ġ = ȧᵀ·δ + aᵀ·δ̇;   δ̇′ = δ̇·Wᵀ + δ·Vᵀ
 
-A product with the Hessian takes those of the second line: 6, but for the first layer,
-where ȧ is 0 and nobody asks for δ̇′, 2. A gradient takes 3 and 2. Sums, activations and
-the solver's vectors are left out.
+A product with the Hessian takes the six matrix products of the second line. The first
+layer takes only two, because ȧ is 0 there and δ̇′ is not needed. A gradient takes three
+per layer, and two in the first. Sums, activations and the solver's vectors are left
+out.
 
-For there to be no product that can be dropped, shared or computed once, each has an
-operand that comes from another one, and is an operand or a result. Where a sum is left
-out, its two terms go separate ways; what comes out of it all means nothing.
+A compiler must not drop a product, share it, or compute it only once. Every product
+therefore has an operand that comes from another product, and is itself an operand or a
+result. If a sum is left out, both of its terms are used, in different places. The
+final result has no meaning.
 """
 
 import functools
@@ -20,7 +22,7 @@ import tensorflow as tf
 
 
 def calls(work):
-    """One call per kind; each returns a list of arrays."""
+    """Return a function for each kind, which returns a list of arrays."""
     kernels, train, valid = operands(work)
     found = {}
     for kind, count in {"cg": work.iterations, "neumann": work.terms}.items():
@@ -31,18 +33,18 @@ def calls(work):
 
 
 def operands(work):
-    """Kernels and the inputs of either batch, scaled so that no product overflows."""
-    kernels = [tf.constant(_scaled(w)) for w in work.weights[::2]]
-    return kernels, *(tf.constant(_scaled(x)) for x, _ in (work.train, work.valid))
+    """Return kernels and both batches' inputs, scaled so that nothing overflows."""
+    kernels = [tf.constant(_scale(w)) for w in work.weights[::2]]
+    return kernels, *(tf.constant(_scale(x)) for x, _ in (work.train, work.valid))
 
 
-def _scaled(matrix):
-    """A random matrix whose products with others are hardly larger than those."""
+def _scale(matrix):
+    """Scale a random matrix so that its products with others are hardly larger."""
     return 0.7 * matrix / matrix.std() / matrix.size**0.25
 
 
 def hypergradient(kernels, train, valid, count):
-    """The products of two gradients and of so many products with the Hessian."""
+    """Do the products of two gradients and of `count` products with the Hessian."""
     target = gradient(kernels, valid)[2]
     inputs, errors, gradients = gradient(kernels, train)
     pairs = [(g, g) for g in target]
@@ -52,21 +54,22 @@ def hypergradient(kernels, train, valid, count):
 
 
 def gradient(kernels, x):
-    """Inputs a and errors δ of all layers, and gradients g."""
+    """Return inputs a and errors δ of all layers, and gradients g."""
     inputs = [x]
     for kernel in kernels:
         inputs.append(inputs[-1] @ kernel)
     errors = [inputs.pop()]
     for kernel in reversed(kernels[1:]):
         errors.insert(0, tf.matmul(errors[0], kernel, transpose_b=True))
-    return inputs, errors, _transposed(inputs, errors)
+    return inputs, errors, _multiply_transposed(inputs, errors)
 
 
 def hessian_product(kernels, inputs, errors, pairs):
-    """What stands for ġ, given what stands for V.
+    """Return what stands for ġ, given what stands for V.
 
-    Either is a pair for every layer, whose two sides are the terms of ġ, and where V
-    goes: into ż and into δ̇′. The first layer has a single one of each, twice.
+    Both are one pair per layer. The sides of a pair for ġ are the two terms of ġ. The
+    first side of a pair for V goes into ż, and the second into δ̇′. The first layer
+    needs one matrix each; its pairs have it twice.
     """
     (first, _), *later = pairs
     moved, from_inputs, from_errors = [inputs[0] @ first], [], []
@@ -80,11 +83,11 @@ def hessian_product(kernels, inputs, errors, pairs):
     moved_errors = [moved[-1]]
     for kernel, z in zip(reversed(kernels[1:]), reversed(from_inputs), strict=True):
         moved_errors.insert(0, tf.matmul(z, kernel, transpose_b=True))
-    found = _transposed(inputs, moved_errors)
-    others = _transposed(from_errors, errors[1:])
+    found = _multiply_transposed(inputs, moved_errors)
+    others = _multiply_transposed(from_errors, errors[1:])
     return [(found[0], found[0]), *zip(found[1:], others, strict=True)]
 
 
-def _transposed(left, right):
-    """aᵀ·b for every layer."""
+def _multiply_transposed(left, right):
+    """Return aᵀ·b for every layer."""
     return [tf.matmul(a, b, transpose_a=True) for a, b in zip(left, right, strict=True)]

@@ -1,7 +1,8 @@
-"""A process that holds one framework and times its calls when told to.
+"""A process that imports one framework and times its calls on request.
 
-It reads a line for every round and answers with one pickled object: first what it is,
-then the results, then seconds. It imports one framework, and nothing of the others.
+It writes pickled objects: first the versions of its packages, then the results, and
+then the seconds of a round for every line that it reads. It imports nothing of the
+other frameworks.
 """
 
 import importlib
@@ -17,7 +18,7 @@ import numpy as np
 from benchmarks.hypergradient import workload
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-# The packages that a module uses; it can do without any but the first.
+# The packages that a module uses. Only the first is required.
 PACKAGES = {
     "in_tensorflow": ("tensorflow", "keras"),
     "in_jax": ("jax", "jaxopt"),
@@ -26,9 +27,9 @@ PACKAGES = {
 
 
 def main(module, size, threads):
-    """Answer until the input ends."""
+    """Write the answers until the input ends."""
     limit_cores(int(threads))
-    answer = answering()
+    answer = redirect_output()
     found = versions(PACKAGES[module])
     answer(found)
     if next(iter(found.values())) is None:
@@ -42,7 +43,7 @@ def main(module, size, threads):
 
 
 def versions(packages):
-    """Versions by package; `None` for one that is not installed."""
+    """Return versions by package; `None` for one that is not installed."""
     found = {}
     for name in packages:
         try:
@@ -53,13 +54,13 @@ def versions(packages):
 
 
 def limit_cores(count):
-    """Stay on so many cores, where the system can do that."""
+    """Stay on `count` cores, if the system supports that."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def answering():
-    """What sends an object; anything else that is printed goes to the errors."""
+def redirect_output():
+    """Return a function that writes an object; redirect all prints to the errors."""
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -71,19 +72,19 @@ def answering():
 
 
 def results(calls):
-    """What every call computes, as the bytes of one float32 vector."""
+    """Return the result of every call, as the bytes of one float32 vector."""
     return {
-        kind: np.concatenate([_flat(x) for x in call()]).tobytes()
+        kind: np.concatenate([_flatten(x) for x in call()]).tobytes()
         for kind, call in calls.items()
     }
 
 
-def _flat(tensor):
+def _flatten(tensor):
     return np.ravel(np.asarray(tensor))
 
 
 def one_round(variants, order):
-    """Seconds of one call of each, in random order: by variant, kind and clock."""
+    """Time each call once, in random order; return seconds by variant, kind, clock."""
     pairs = [(name, kind) for name, calls in variants.items() for kind in calls]
     seconds = {name: {} for name in variants}
     for name, kind in order.sample(pairs, len(pairs)):
@@ -92,7 +93,7 @@ def one_round(variants, order):
 
 
 def timed(call):
-    """Seconds by clock."""
+    """Return the seconds that a call takes, by clock."""
     starts = {name: clock() for name, clock in CLOCKS.items()}
     call()
     return {name: clock() - starts[name] for name, clock in CLOCKS.items()}

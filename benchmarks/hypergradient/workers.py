@@ -1,4 +1,4 @@
-"""The processes that hold one framework each, seen from outside."""
+"""The parent's side of the processes that import one framework each."""
 
 import os
 import pathlib
@@ -22,10 +22,11 @@ class Worker:
         module: The module that it imports, a key of `worker.PACKAGES`.
         python: The interpreter that runs it.
         size: "FULL" or "TINY".
-        threads: How many it may use.
+        threads: Number of threads that it may use.
 
     Attributes:
-        versions: Of its packages; `None` for those that are not installed.
+        versions: Versions of its packages; `None` for those that are not installed.
+        present: Whether the framework is installed.
         results: Vectors by variant and kind; empty if the framework is absent.
     """
 
@@ -38,34 +39,34 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self.versions = self._answer()
+        self.versions = self._read_answer()
         self.present = next(iter(self.versions.values())) is not None
         self.results = {}
         if self.present:
             self.results = {
                 name: {kind: np.frombuffer(b, "float32") for kind, b in kinds.items()}
-                for name, kinds in self._answer().items()
+                for name, kinds in self._read_answer().items()
             }
 
     def round(self):
-        """Seconds of one round, by variant, kind and clock."""
+        """Run one round; return seconds by variant, kind and clock."""
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._read_answer()
 
     def close(self):
         """End the process."""
         self._process.stdin.close()
         self._process.wait()
 
-    def _answer(self):
+    def _read_answer(self):
         return pickle.load(self._process.stdout)
 
 
 def environment(threads):
-    """The variables of a worker.
+    """Return the environment variables of a worker.
 
-    A thread of PyTorch that waits must not keep the others' core busy.
+    With them, a thread of PyTorch that waits does not keep a core busy.
     """
     return {
         **os.environ,
@@ -77,10 +78,10 @@ def environment(threads):
 
 
 def measured(options):
-    """Everything about speed.
+    """Measure the time of everything.
 
     Returns:
-        Versions by package; a `Workload`'s results by variant and kind; and lists of
+        Three dicts: versions by package; results by variant and kind; and lists of
         seconds, one per round, by variant, kind and clock.
     """
     size = "TINY" if options.quick else "FULL"
@@ -100,7 +101,7 @@ def measured(options):
 
 
 def interleaved(running, results, rounds):
-    """Every process once per round, in random order."""
+    """Run every process once per round, in random order; return lists of seconds."""
     running = [process for process in running if process.present]
     times = {
         (name, kind, clock): []

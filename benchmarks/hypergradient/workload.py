@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 KINDS = ("gradient", "cg", "neumann")
-# The row of times that are not those of a hypergradient; see `products`.
+# Name of the row with only the matrix products; see `products`.
 FLOOR = "products alone, TensorFlow"
 
 
@@ -17,11 +17,11 @@ class Workload:
         L(w, h) = cross-entropy on `train` + ½ Σ exp(h) w²;   Q(w) = that on `valid`
 
     Attributes:
-        sizes: Units of the input and of every layer.
-        batch: Examples in either batch.
-        iterations: Of conjugate gradients, with tolerance 0.
-        terms: Of the Neumann series.
-        rate: Of the Neumann series, small enough for it to converge.
+        sizes: Number of units of the input and of every layer.
+        batch: Number of examples in each of both batches.
+        iterations: Number of iterations of conjugate gradients, with tolerance 0.
+        terms: Number of terms of the Neumann series.
+        rate: Learning rate of the Neumann series, small enough that it converges.
     """
 
     sizes: tuple
@@ -32,46 +32,46 @@ class Workload:
 
     @property
     def weights(self):
-        """Kernels and biases, at a random start: its Hessian is positive definite."""
+        """Random kernels and biases, at which the Hessian is positive definite."""
         generator = np.random.default_rng(1)
         arrays = []
         for fan_in, units in itertools.pairwise(self.sizes):
             scale = np.sqrt(2 / fan_in)
             arrays.append(scale * generator.normal(size=(fan_in, units)))
             arrays.append(0.1 * generator.normal(size=units))
-        return _singles(arrays)
+        return _to_float32(arrays)
 
     @property
     def hyperparameters(self):
         """h, one number per weight."""
         generator = np.random.default_rng(2)
         shapes = [w.shape for w in self.weights]
-        return _singles([0.3 * generator.normal(size=s) for s in shapes])
+        return _to_float32([0.3 * generator.normal(size=s) for s in shapes])
 
     @property
     def train(self):
         """Inputs and labels of the inner loss."""
-        return self._noise(3)
+        return self._draw_batch(3)
 
     @property
     def valid(self):
         """Inputs and labels of the outer loss."""
-        return self._noise(4)
+        return self._draw_batch(4)
 
     @property
     def title(self):
-        """What tables call it."""
+        """Name in tables."""
         network = "-".join(map(str, self.sizes))
         count = sum(w.size for w in self.weights)
         return f"MLP {network}, batch {self.batch}, {count:,} hyperparameters, float32"
 
-    def _noise(self, seed):
+    def _draw_batch(self, seed):
         generator = np.random.default_rng(seed)
         x = 0.3 * generator.normal(size=(self.batch, self.sizes[0]))
         return x.astype("float32"), generator.integers(self.sizes[-1], size=self.batch)
 
 
-def _singles(arrays):
+def _to_float32(arrays):
     return [a.astype("float32") for a in arrays]
 
 

@@ -1,27 +1,46 @@
 """Second derivatives of a loss, one product at a time."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
 class Hessian:
     """The gradient of a loss, linearised once at a point.
 
-    The gradient is computed here and its operations are recorded; every product is
+    The constructor computes the gradient and records its operations. Every product is
     then one backward pass through the recording. The solvers ask for many products at
-    one point, and this is what makes them cheap.
+    one point, and the recording makes these cheap.
 
     Args:
         loss: Function of two lists of tensors, weights and hyperparameters, that
             returns a scalar.
-        weights: List of tensors.
-        hyperparameters: List of tensors.
+        weights: w, a list of tensors.
+        hyperparameters: λ, a list of tensors.
 
     Attributes:
-        loss: The loss at the point.
-        gradients: ∂L/∂w, a list.
+        loss: The loss at the point, a scalar.
+        gradients: ∂L/∂w, a list of tensors with the shapes of the weights.
+
+    Example:
+
+    >>> from bilevel_tf.autodiff.hessian import Hessian
+    >>> w, decay = tf.constant([1.0, 2.0]), tf.constant(3.0)
+    >>> def loss(weights, hyperparameters):
+    ...     return hyperparameters[0] * tf.reduce_sum(weights[0] ** 2)
+    >>> hessian = Hessian(loss, [w], [decay])
+    >>> [v.numpy().tolist() for v in hessian.product([tf.constant([1.0, 0.0])])]
+    [[6.0, 0.0]]
+    >>> [v.numpy().tolist() for v in hessian.cross_product([tf.constant([1.0, 0.0])])]
+    [2.0]
     """
 
-    def __init__(self, loss, weights, hyperparameters):
+    def __init__(
+        self,
+        loss: Callable[[list[tf.Tensor], list[tf.Tensor]], tf.Tensor],
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+    ):
         self._weights = list(weights)
         self._hyperparameters = list(hyperparameters)
         with tf.GradientTape(
@@ -38,12 +57,12 @@ class Hessian:
             ]
 
     @property
-    def unused_weights(self):
+    def unused_weights(self) -> list[int]:
         """Indices of the weights that the loss does not depend on."""
         return [i for i, g in enumerate(self._connected) if g is None]
 
-    def product(self, vector):
-        """H·v = ∂²L/∂w² · v, for a list shaped as the weights."""
+    def product(self, vector: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Return H·v = ∂²L/∂w² · v, for a list v with the shapes of the weights."""
         return self._recording.gradient(
             self.gradients,
             self._weights,
@@ -51,14 +70,18 @@ class Hessian:
             unconnected_gradients="zero",
         )
 
-    def cross_product(self, vector):
-        """vᵀ · ∂²L/∂w∂λ, a list; `None` for a λ that does not enter ∂L/∂w."""
+    def cross_product(self, vector: list[tf.Tensor]) -> list[tf.Tensor | None]:
+        """Return vᵀ · ∂²L/∂w∂λ, for a list v with the shapes of the weights.
+
+        The result is a list with the shapes of the hyperparameters. An entry is `None`
+        if ∂L/∂w does not depend on that hyperparameter.
+        """
         return self._recording.gradient(
             self.gradients, self._hyperparameters, output_gradients=vector
         )
 
-    def dense(self):
-        """H as a matrix `[n, n]`, n the number of all weights together."""
+    def dense(self) -> tf.Tensor:
+        """Return H as a matrix `[n, n]`, where n counts the entries of all weights."""
         with self._recording:
             gradient = tf.concat([tf.reshape(g, [-1]) for g in self.gradients], 0)
         blocks = self._recording.jacobian(

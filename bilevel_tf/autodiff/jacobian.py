@@ -1,24 +1,35 @@
 """Products with the Jacobian of a function of the weights."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
 class Jacobian:
     """A function of the weights, linearised once at a point.
 
-    Products in either direction are passes through what is recorded here. The
-    forward one is the derivative of the backward one, which is linear in its
-    cotangent.
+    The constructor computes the function and records its operations. A product with Jᵀ
+    is a backward pass through the recording. A product with J is the derivative of
+    that backward pass, which is linear in its cotangent.
 
     Args:
         function: Function of a list of tensors that returns a tensor.
         weights: The point, a list of tensors.
 
     Attributes:
-        value: The function at the point.
+        value: The function at the point, a tensor.
+
+    Example:
+
+    >>> from bilevel_tf.autodiff.jacobian import Jacobian
+    >>> jacobian = Jacobian(lambda w: w[0] ** 2, [tf.constant([1.0, 3.0])])
+    >>> jacobian.product([tf.constant([1.0, 1.0])]).numpy().tolist()
+    [2.0, 6.0]
     """
 
-    def __init__(self, function, weights):
+    def __init__(
+        self, function: Callable[[list[tf.Tensor]], tf.Tensor], weights: list[tf.Tensor]
+    ):
         self._weights = list(weights)
         with tf.GradientTape(
             persistent=True, watch_accessed_variables=False
@@ -32,8 +43,8 @@ class Jacobian:
             self._linear.watch(self._cotangent)
             self._pulled = self.transposed_product(self._cotangent)
 
-    def transposed_product(self, cotangent):
-        """Jᵀu, a list shaped as the weights, for u shaped as the value."""
+    def transposed_product(self, cotangent: tf.Tensor) -> list[tf.Tensor]:
+        """Return Jᵀu, a list shaped as the weights, for a u shaped as `value`."""
         return self._recording.gradient(
             self.value,
             self._weights,
@@ -41,8 +52,8 @@ class Jacobian:
             unconnected_gradients="zero",
         )
 
-    def product(self, vector):
-        """J·v, shaped as the value, for a list v shaped as the weights."""
+    def product(self, vector: list[tf.Tensor]) -> tf.Tensor:
+        """Return J·v, a tensor shaped as `value`, for a v shaped as the weights."""
         return self._linear.gradient(
             self._pulled,
             self._cotangent,
@@ -51,13 +62,19 @@ class Jacobian:
         )
 
 
-def gauss_newton_product(predict, loss, weights):
-    """v ↦ Jᵀ (∂²loss/∂outputs²) J v, with J the Jacobian of the outputs.
+def gauss_newton_product(
+    predict: Callable[[list[tf.Tensor]], tf.Tensor],
+    loss: Callable[[tf.Tensor], tf.Tensor],
+    weights: list[tf.Tensor],
+) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:
+    """Return the function v ↦ Jᵀ (∂²loss/∂outputs²) J v; J = ∂outputs/∂weights.
+
+    The function takes and returns lists with the shapes of the weights.
 
     Args:
         predict: Function of a list of weights that returns the outputs, a tensor.
         loss: Function of the outputs that returns a scalar.
-        weights: List of tensors.
+        weights: The point, a list of tensors.
     """
     jacobian = Jacobian(predict, weights)
     outputs = tf.identity(jacobian.value)
@@ -68,11 +85,11 @@ def gauss_newton_product(predict, loss, weights):
             value = loss(outputs)
         slope = tape.gradient(value, outputs, unconnected_gradients="zero")
 
-    def product(vector):
+    def multiply(vector):
         moved = jacobian.product(vector)
         curved = recording.gradient(
             slope, outputs, output_gradients=moved, unconnected_gradients="zero"
         )
         return jacobian.transposed_product(curved)
 
-    return product
+    return multiply

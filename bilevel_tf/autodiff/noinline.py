@@ -1,18 +1,19 @@
-"""Functions that TensorFlow is not to merge with the graph that calls them."""
+"""Functions that TensorFlow keeps apart from the graph that calls them."""
 
-import tensorflow as tf
+from collections.abc import Callable
+
+from bilevel_tf import _keras
 
 
-def apart(function):
-    """`function` as a graph of its own, for the body of a loop.
+def apart(function: Callable) -> Callable:
+    """Return `function` as a graph of its own, for use in the body of a loop.
 
-    In a graph that it expects to take 200 MB or more, TensorFlow sums three or more
-    tensors in a temporary. If the first of them is a variable of a loop, it makes that
-    temporary once more than there are passes, and the next call of the graph fails
-    with an `AlreadyExistsError`. A cotangent is such a variable and such a term, for
-    x_{t+1} is x_t and more. It does not look for sums across calls that it must not
-    inline.
+    This avoids a fault of TensorFlow. If TensorFlow expects a graph to take 200 MB or
+    more, it sums three or more tensors in a temporary variable. If the first of these
+    tensors is a loop variable, it makes that temporary once more than the loop has
+    passes, and the next call of the graph fails with an `AlreadyExistsError`. In the
+    backward pass of a loop a cotangent is such a variable and such a term, because
+    x_{t+1} is x_t plus something. TensorFlow does not look for sums across calls that
+    it must not inline.
     """
-    return tf.function(
-        function, autograph=False, experimental_attributes={"_noinline": True}
-    )
+    return _keras.forbid_inlining(function)

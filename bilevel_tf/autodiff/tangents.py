@@ -1,41 +1,55 @@
-"""Forward derivatives of a pass in which layers may state their own."""
+"""Forward derivatives of a pass in which a layer may set tangents itself."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+
+from bilevel_tf import _keras
 
 
 class Tangents:
     """A forward accumulator that a layer can take over from.
 
-    TensorFlow's forward derivative of a product has a term for either factor and
-    computes both even where one of them stands still, which for a layer is a whole
-    product with zeros. A layer that knows better runs its operations `unseen` and
-    says with `state` what the tangent of its outputs is.
+    TensorFlow computes the forward derivative of a product as a sum of two terms, one
+    per factor. It computes both even if one factor is constant, and for a layer that
+    is a whole product with zeros. A layer that can do better runs its operations
+    inside `unseen`, and sets the tangent of its outputs with `state`.
+
+    Use it as a context manager; tangents are followed inside.
 
     Args:
         primal: Tensor along which to differentiate.
-        tangent: Its tangent.
+        tangent: Its tangent, a tensor of the same shape.
+
+    Example:
+
+    >>> from bilevel_tf.autodiff.tangents import Tangents
+    >>> x = tf.constant(3.0)
+    >>> with Tangents(x, tf.constant(1.0)) as tangents:
+    ...     square = x * x
+    >>> float(tangents.of(square))
+    6.0
     """
 
-    def __init__(self, primal, tangent):
+    def __init__(self, primal: tf.Tensor, tangent: tf.Tensor):
         self._accumulator = tf.autodiff.ForwardAccumulator(primal, tangent)
 
-    def __enter__(self):
+    def __enter__(self) -> "Tangents":
         self._accumulator.__enter__()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception) -> None:
         return self._accumulator.__exit__(*exception)
 
-    def of(self, tensor):
-        """The tangent of a tensor; `None` where it has none."""
+    def of(self, tensor: tf.Tensor) -> tf.Tensor | None:
+        """Return the tangent of a tensor, or `None` if it has none."""
         if not isinstance(tensor, tf.Tensor):
             return None
         return self._accumulator.jvp(tensor)
 
     @contextlib.contextmanager
-    def unseen(self):
+    def unseen(self) -> Iterator[None]:
         """Run operations whose outputs get no tangent."""
         self._accumulator.__exit__(None, None, None)
         try:
@@ -43,18 +57,23 @@ class Tangents:
         finally:
             self._accumulator.__enter__()
 
-    def state(self, tensor, tangent):
-        """Say what the tangent of a tensor is that has none yet."""
-        self._accumulator._watch(tensor, tangent)
+    def state(self, tensor: tf.Tensor, tangent: tf.Tensor) -> None:
+        """Set the tangent of a tensor that has none."""
+        _keras.watch_with_tangent(self._accumulator, tensor, tangent)
 
 
-def linear_map(function, inputs, tangents):
-    """`function(inputs)` for a function that is linear and constant otherwise.
+def linear_map(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    inputs: tf.Tensor,
+    tangents: Tangents | None,
+) -> tf.Tensor:
+    """Return `function(inputs)`, and set its tangent to `function(tangent of inputs)`.
 
     Args:
-        function: Function of one tensor.
-        inputs: That tensor.
-        tangents: `Tangents` in force, or `None`.
+        function: Function of one tensor. It must be linear, and nothing else in it may
+            have a tangent.
+        inputs: The tensor.
+        tangents: The `Tangents` in force, or `None` if there are none.
     """
     tangent = None if tangents is None else tangents.of(inputs)
     if tangent is None:

@@ -1,27 +1,48 @@
-"""What a layer holds to refer to a hyperparameter."""
+"""A reference to a hyperparameter, which layers and others hold."""
+
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
+from bilevel_tf.scales.scale import Scale
+
+if TYPE_CHECKING:
+    from bilevel_tf.hyperparameters.space import HyperparameterSpace
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class Hyperparameter:
     """A reference to one hyperparameter of a space; `space["name"]` makes it.
 
-    Layers and regularizers hold it and ask it for the value in force. Its config has
-    the name and the scale, not the space: a `BilevelModel` binds it again. As long as
-    it is not bound it stands for the initial value.
+    Layers, regularizers, losses and optimizers hold references and ask them for the
+    value in force. The config of a reference has the name and the scale, not the space:
+    a `BilevelModel` binds the references that it finds to its own space. A reference
+    that is not bound stands for the initial value.
 
     Args:
-        name: The hyperparameter's name in its space.
-        scale: Its scale.
-        space: The `HyperparameterSpace`, or `None` while there is none.
+        name: Name of the hyperparameter in its space.
+        scale: Its `Scale`.
+        space: The `HyperparameterSpace`, or `None` for a reference that is not bound
+            yet. Defaults to `None`.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 1.0, initial=0.25))
+    >>> hp["rate"]
+    <Hyperparameter rate, initial 0.25>
+    >>> float(hp["rate"].value())
+    0.25
     """
 
-    def __init__(self, name, scale, space=None):
+    def __init__(
+        self,
+        name: str,
+        scale: Scale,
+        space: "HyperparameterSpace | None" = None,
+    ):
         if isinstance(scale, dict):
             scale = keras.saving.deserialize_keras_object(scale)
         self.name = name
@@ -29,15 +50,20 @@ class Hyperparameter:
         self.space = space
 
     @property
-    def initial(self):
-        """Initial value on the constrained scale."""
+    def initial(self) -> np.ndarray:
+        """Initial value, on the constrained scale."""
         return self.scale.initial
 
-    def bind(self, space):
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value: `()` for a scalar."""
+        return self.scale.shape
+
+    def bind(self, space: "HyperparameterSpace") -> None:
         """Make this a reference into `space`.
 
         Raises:
-            ValueError: If it belongs to another space, or `space` has no
+            ValueError: If it is bound to another space, or `space` has no
                 hyperparameter of this name.
         """
         if self.space is not None and self.space is not space:
@@ -49,40 +75,40 @@ class Hyperparameter:
         space.check_names([self.name])
         self.space = space
 
-    def broadcasts_to(self, shape):
-        """Whether one value fits a weight of that shape, or broadcasts to it."""
+    def broadcasts_to(self, shape: tuple[int, ...]) -> bool:
+        """Whether the value has this shape, or broadcasts to it."""
         shape = tuple(shape)
         try:
-            return np.broadcast_shapes(self.scale.shape, shape) == shape
+            return np.broadcast_shapes(self.shape, shape) == shape
         except ValueError:
             return False
 
-    def value(self):
-        """The value in force, differentiable in λ where it is the current one.
+    def value(self) -> tf.Tensor:
+        """The value in force, differentiable in λ if the scale is.
 
         Returns:
-            A tensor of shape `scale.shape`; during a perturbed pass
-            `[batch, *scale.shape]`, one value per example.
+            A tensor of shape `shape`; during a perturbed pass `[batch, *shape]`, one
+            value per example.
         """
         values = current_pass().values
         if values is not None:
             return values[self.name]
         if self.space is None:
             return tf.constant(self.initial, keras.config.floatx())
-        return self.space.current()[self.name]
+        return self.space.current_value(self.name)
 
     @property
-    def is_perturbed(self):
-        """Whether `value` now has one value per example."""
+    def is_perturbed(self) -> bool:
+        """Whether `value` has one value per example at the moment."""
         return current_pass().values is not None
 
-    def get_config(self):
-        """Name and scale; the space is bound when a model is assembled."""
+    def get_config(self) -> dict[str, Any]:
+        """Name and scale; a model that is assembled binds the space."""
         scale = keras.saving.serialize_keras_object(self.scale)
         return {"name": self.name, "scale": scale}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Hyperparameter":
         """The inverse of `get_config`."""
         return cls(**config)
 

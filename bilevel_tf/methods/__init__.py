@@ -1,5 +1,6 @@
 """Methods: how the hypergradient is found."""
 
+from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.methods.best_response.centered_stn import CenteredSTN
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.best_response.hypernetwork import Hypernetwork
@@ -47,6 +48,7 @@ __all__ = [
     "MacKayUpdate",
     "Method",
     "Neumann",
+    "Status",
     "Unrolled",
     "hypergradient",
 ]

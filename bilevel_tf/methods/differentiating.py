@@ -7,7 +7,6 @@ from bilevel_tf.layers.noise.dropout import HyperDropout
 from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
 from bilevel_tf.network.network import Network
 from bilevel_tf.network.problem import Hypergradient, Problem
-from bilevel_tf.scales.integer import Integer
 
 
 class Differentiating(Method):
@@ -42,10 +41,13 @@ class Differentiating(Method):
     A method that leaves out how the weights depend on λ:
 
     >>> from bilevel_tf.methods.differentiating import Differentiating
+    >>> from bilevel_tf.network.problem import make_report
     >>> class Direct(Differentiating):
     ...     def hypergradient(self, problem):
     ...         loss, _, direct = problem.outer_gradients()
-    ...         return bt.methods.Hypergradient(direct, loss, problem.weights, {})
+    ...         status = tf.constant(int(bt.methods.Status.CONVERGED))
+    ...         report = make_report(status, iterations=0)
+    ...         return bt.methods.Hypergradient(direct, loss, problem.weights, report)
     >>> result = bt.hypergradient(
     ...     lambda w, h: h * w**2,
     ...     lambda w, h: 3.0 * h * w,
@@ -127,9 +129,9 @@ def check_differentiable(network: Network, method: Method) -> None:
                 f"Received: rate='{rate.name}'"
             )
     for tuned, scale in network.hyperparameters.scales.items():
-        if isinstance(scale, Integer):
+        if not scale.differentiable:
             raise ValueError(
-                f"{name} cannot reach '{tuned}', a whole number, which has no "
+                f"{name} cannot reach '{tuned}', {scale.describe()}, which has no "
                 f"derivative. Use a method that fits a response: {fitting}."
             )
         if scale.prior is not None:

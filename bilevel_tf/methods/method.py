@@ -8,6 +8,7 @@ import tensorflow as tf
 from bilevel_tf._arguments import count
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.methods.unknown_arguments import refuse_unknown
 from bilevel_tf.network.network import Network
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
@@ -48,9 +49,12 @@ class Method:
             the Δ-STN paper.
         warmup_epochs: Number of epochs at the start in which hyperparameters stay
             fixed. Defaults to 0.
+        **unknown: Arguments that the class does not have. They are refused with an
+            error that names those that it has.
 
     Raises:
         ValueError: If a number is not whole or too small.
+        TypeError: If the class has no argument of that name.
 
     Attributes:
         inner_batches: How many fresh training batches an outer step needs, or 0.
@@ -73,8 +77,13 @@ class Method:
     log_names: tuple[str, ...] = ()
 
     def __init__(
-        self, train_steps: int = 5, valid_steps: int = 1, warmup_epochs: int = 0
+        self,
+        train_steps: int = 5,
+        valid_steps: int = 1,
+        warmup_epochs: int = 0,
+        **unknown: Any,
     ):
+        refuse_unknown(type(self), unknown)
         self.train_steps = count(train_steps, "train_steps", 1)
         self.valid_steps = count(valid_steps, "valid_steps", 1)
         self.warmup_epochs = count(warmup_epochs, "warmup_epochs", 0)

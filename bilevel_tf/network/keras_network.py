@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
@@ -50,7 +51,7 @@ class KerasNetwork(Network):
 
     @property
     def layers(self) -> list[keras.Layer]:
-        return list(self._model._flatten_layers(include_self=False))
+        return _keras.flatten_layers(self._model)
 
     @property
     def weights(self) -> list[keras.Variable]:
@@ -62,11 +63,11 @@ class KerasNetwork(Network):
 
     @property
     def inputs(self) -> Any:
-        return self._model._inputs_struct
+        return _keras.get_graph_inputs(self._model)
 
     @property
     def outputs(self) -> Any:
-        return self._model._outputs_struct
+        return _keras.get_graph_outputs(self._model)
 
     @property
     def output_names(self) -> list[str]:
@@ -78,11 +79,11 @@ class KerasNetwork(Network):
 
     @property
     def loss_weights(self) -> Any:
-        return self._model._compile_config.config.get("loss_weights")
+        return _keras.get_compile_arguments(self._model).get("loss_weights")
 
     @property
     def strategy(self) -> tf.distribute.Strategy | None:
-        return self._model._distribute_strategy
+        return _keras.get_strategy(self._model)
 
     @property
     def responding_layers(self) -> list[keras.Layer]:
@@ -90,8 +91,8 @@ class KerasNetwork(Network):
 
     @property
     def response_variables(self) -> list[keras.Variable]:
-        trained = [layer.response for layer in self.responding_layers if layer.response]
-        return [v for response in trained for v in response.variables]
+        layers = self.responding_layers
+        return [v for layer in layers for v in layer.response_variables]
 
     # A pass
 
@@ -109,7 +110,7 @@ class KerasNetwork(Network):
         return self._model.weights_in_force(sample_weight)
 
     def added_losses(self) -> list[tf.Tensor]:
-        return [loss for layer in self.layers for loss in layer._get_own_losses()]
+        return [loss for layer in self.layers for loss in _keras.get_own_losses(layer)]
 
     def penalties(self) -> list[tf.Tensor]:
         delta = current_pass().delta
@@ -135,7 +136,10 @@ class KerasNetwork(Network):
 
     @contextlib.contextmanager
     def at(
-        self, weights: list[tf.Tensor], hyperparameters: list[tf.Tensor], **attributes
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        **attributes: Any,
     ) -> Iterator[None]:
         variables = [*self.weights, self.hyperparameters.unconstrained]
         mapping = list(zip(variables, [*weights, *hyperparameters], strict=True))
@@ -204,11 +208,12 @@ class KerasNetwork(Network):
 
 def losses_by_output(model: keras.Model) -> list:
     """Find the loss of each flat output in what `compile` was given, or `None`."""
-    losses, count = model._compile_config.config.get("loss"), len(model.outputs)
+    losses = _keras.get_compile_arguments(model).get("loss")
+    count, outputs = len(model.outputs), _keras.get_graph_outputs(model)
     if isinstance(losses, dict):
         keys = model.output_names
-        if isinstance(model._outputs_struct, dict):
-            order = keras.tree.flatten({k: k for k in model._outputs_struct})
+        if isinstance(outputs, dict):
+            order = keras.tree.flatten({k: k for k in outputs})
             keys = [k if k in losses else n for k, n in zip(order, keys, strict=True)]
         return [losses.get(key) for key in keys]
     flat = keras.tree.flatten(losses)

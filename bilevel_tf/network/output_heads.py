@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from bilevel_tf import _keras
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
@@ -87,6 +88,6 @@ def _find_final_activations(outputs: list) -> list[tuple[keras.Layer, str | None
 
 def _find_maker(tensor: Any) -> keras.Layer:
     """Find the layer that makes a tensor, also inside nested models."""
-    layer, _, index = tensor._keras_history
+    layer, index = _keras.get_source(tensor)
     nested = isinstance(layer, keras.Model) and hasattr(layer, "outputs")
     return _find_maker(layer.outputs[index]) if nested else layer

@@ -1,72 +1,150 @@
 """A bilevel problem as two functions of lists of tensors."""
 
 import typing
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.hessian import Hessian
+from bilevel_tf.autodiff.solution import Status
+from bilevel_tf.network.composed_loss import ComposedLoss
 
 
 class Hypergradient(typing.NamedTuple):
     """What a method found.
+
+    The report has the same keys for every method:
+
+    - "status": why the solver stopped, an int32 scalar that
+      `bilevel_tf.methods.Status` explains;
+    - "converged": whether the status is `Status.CONVERGED`. A method that solves
+      nothing to a tolerance (`T1T2`, `DARTS`, trajectories) has converged if it took
+      all its steps and met only finite numbers; this does not say that training has
+      converged;
+    - "iterations": products with the Hessian that the solver took, or steps of training
+      that were differentiated, an int32 scalar;
+    - "residual": ‖b − H·x‖ / ‖b‖ of the linear system that an implicit method solves.
+      NaN means that the method does not measure one.
+
+    Some methods add to these:
+
+    - implicit methods "gap": xᵀ ∂L/∂w, to first order what Q would lose if the weights
+      were trained to the end;
+    - trajectories "first_bad_step": the number, from 0, of the first step after which
+      the weights were not finite, or −1;
+    - `RMAD` "recovered": whether the way back ended where training started. If not,
+      the hypergradient is wrong and has the status `Status.NOT_RECOVERED`.
 
     Attributes:
         gradients: dQ/dλ, structured as the hyperparameters.
         outer_loss: Q, a scalar.
         weights: The weights that Q was taken at, structured as the weights: those
             given, or those at the end of a trajectory.
-        report: How the method fared, scalars by name, such as a solver's
-            "iterations", its relative "residual" and whether it "converged".
+        report: How the method fared, a dict of scalars.
+
+    Example:
+
+    >>> result = bt.hypergradient(
+    ...     lambda w, h: (w - 1.0) ** 2 + h * w**2,
+    ...     lambda w, h: w**2,
+    ...     weights=tf.constant(0.5, tf.float64),
+    ...     hyperparameters=tf.constant(1.0, tf.float64),
+    ...     method=bt.ConjugateGradient())
+    >>> float(result.gradients), float(result.outer_loss), float(result.weights)
+    (-0.25, 0.25, 0.5)
+    >>> bt.methods.Status(int(result.report["status"])).name
+    'CONVERGED'
+    >>> int(result.report["iterations"]), float(result.report["residual"])
+    (1, 0.0)
     """
 
-    gradients: object
+    gradients: typing.Any
     outer_loss: tf.Tensor
-    weights: object
-    report: dict
+    weights: typing.Any
+    report: dict[str, tf.Tensor]
+
+
+def make_report(
+    status: tf.Tensor,
+    iterations: int | tf.Tensor,
+    residual: float | tf.Tensor = float("nan"),
+    **extras: tf.Tensor,
+) -> dict[str, tf.Tensor]:
+    """The report of a `Hypergradient`, whose docstring says what the keys mean.
+
+    Args:
+        status: The `Status`, an int32 scalar.
+        iterations: How many were taken.
+        residual: The relative residual. Defaults to NaN: not measured.
+        **extras: Further scalars.
+    """
+    return {
+        "status": status,
+        "converged": tf.equal(status, int(Status.CONVERGED)),
+        "iterations": tf.convert_to_tensor(iterations, tf.int32),
+        "residual": tf.convert_to_tensor(residual),
+        **extras,
+    }
 
 
 class Problem:
-    """Inner objective L and outer objective Q, and the point at which they are asked.
+    """Inner loss L, outer loss Q, and the point at which a method asks for them.
 
     Args:
-        inner_loss: L, a function of weights, hyperparameters and the number of the
-            step, an int32 scalar by which it can choose its batch. Returns a scalar,
-            or one loss per example, `[n]`, whose mean is taken.
+        inner_loss: L, a function of weights, hyperparameters (both lists of tensors)
+            and the number of the step, an int32 scalar by which it can choose its
+            batch. Returns a scalar, or one loss per example, `[n]`, whose mean is
+            taken.
         outer_loss: Q, a function of weights and hyperparameters; returns a scalar.
-        weights: List of tensors: where an implicit method differentiates, and where a
-            trajectory starts.
-        hyperparameters: List of tensors.
-        start: θ₀ as a function of the hyperparameters, a list, where a trajectory's
-            start depends on them, the same at every call; `None` where it is
-            `weights`.
-        optimizer: What takes the steps of a trajectory: a Keras optimizer, or a
-            `TunedOptimizer`.
-        variables: The variables that `weights` are the values of, for what optimizers
-            ask of variables: constraints, exclusion from weight decay. Defaults to
-            `weights` as given.
+        weights: List of tensors. An implicit method differentiates there, and a
+            trajectory starts there.
+        hyperparameters: λ, a list of tensors.
+        start: Function of the hyperparameters that returns θ₀, a list of tensors: the
+            start of a trajectory, if it depends on them. It must return the same
+            numbers at every call. Defaults to `None`: the start is `weights`.
+        optimizer: The Keras optimizer or `TunedOptimizer` that takes the steps of a
+            trajectory. Defaults to `None`, for methods that take no steps.
+        variables: The variables whose values `weights` are. Optimizers look there for
+            constraints and exclusion from weight decay. Defaults to `weights` as
+            given.
         resumes: Whether a trajectory starts with the optimizer's current slots.
-            Defaults to `False`, with fresh ones.
-        parts: L as a `ComposedLoss`, or `None` where it is not known in parts.
+            Defaults to `False`: with fresh slots.
+        parts: L as a `ComposedLoss`. Defaults to `None`: its parts are not known.
         example_losses: Function of weights and hyperparameters that returns one loss
-            per example; defaults to `inner_loss`, which may.
-        names: Names of the hyperparameters, for errors.
-        packed: What makes of the flat hyperparameters the user's structure.
+            per example, `[n]`. Defaults to `inner_loss`.
+        names: Names of the hyperparameters, for errors. Default to their numbers.
+        packed: Function that packs the flat list of hyperparameters into the user's
+            structure. Defaults to `list`.
+
+    Example:
+
+    >>> from bilevel_tf.network.problem import Problem
+    >>> problem = Problem(
+    ...     lambda w, h, step: (w[0] - 1.0) ** 2 + h[0] * w[0] ** 2,
+    ...     lambda w, h: w[0] ** 2,
+    ...     weights=[tf.constant(0.5)], hyperparameters=[tf.constant(1.0)])
+    >>> float(problem.inner(problem.weights, problem.hyperparameters))
+    0.5
+    >>> result = bt.methods.ExactImplicit().hypergradient(problem)
+    >>> float(result.gradients[0])
+    -0.25
     """
 
     def __init__(
         self,
-        inner_loss,
-        outer_loss,
-        weights,
-        hyperparameters,
-        start=None,
-        optimizer=None,
-        variables=None,
-        resumes=False,
-        parts=None,
-        example_losses=None,
-        names=None,
-        packed=None,
+        inner_loss: Callable,
+        outer_loss: Callable,
+        weights: Sequence,
+        hyperparameters: Sequence,
+        start: Callable | None = None,
+        optimizer: keras.Optimizer | typing.Any | None = None,
+        variables: Sequence | None = None,
+        resumes: bool = False,
+        parts: ComposedLoss | None = None,
+        example_losses: Callable | None = None,
+        names: Sequence[str] | None = None,
+        packed: Callable | None = None,
     ):
         self.inner_loss = inner_loss
         self.outer_loss = outer_loss
@@ -85,24 +163,42 @@ class Problem:
         step = tf.convert_to_tensor(step, tf.int32)
         return tf.convert_to_tensor(self.inner_loss(weights, hyperparameters, step))
 
-    def inner(self, weights, hyperparameters, step=0):
-        """L, a scalar."""
+    def inner(
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        step: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
+        """L at that step, a scalar."""
         return tf.reduce_mean(self._inner_losses(weights, hyperparameters, step))
 
-    def inner_gradients(self, weights, hyperparameters, step=0):
-        """∂L/∂w, a list; zeros for a weight that L does not depend on."""
+    def inner_gradients(
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        step: int | tf.Tensor = 0,
+    ) -> list[tf.Tensor]:
+        """∂L/∂w at that step, a list; zeros for a weight that L does not depend on."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss = self.inner(weights, hyperparameters, step)
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         return [tf.convert_to_tensor(g) for g in gradients]
 
-    def outer_gradients(self, weights=None):
-        """Q, ∂Q/∂w and the direct ∂Q/∂λ; an entry of the last is `None` where Q does
-        not depend on that λ.
+    def outer_gradients(
+        self, weights: list[tf.Tensor] | None = None
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor | None]]:
+        """Q, ∂Q/∂w, and the direct part ∂Q/∂λ.
 
         Args:
-            weights: Where to take them; defaults to `self.weights`.
+            weights: Where to take them, a list. Defaults to `self.weights`.
+
+        Returns:
+            A scalar and two lists. An entry of the second list is `None` if Q does not
+            depend on that λ directly.
+
+        Raises:
+            ValueError: If the outer loss is not a scalar.
         """
         weights = self.weights if weights is None else weights
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -117,8 +213,11 @@ class Problem:
         count = len(weights)
         return loss, _zeros_for_none(gradients[:count], weights), gradients[count:]
 
-    def hessian(self, step=0):
-        """The inner loss's second derivatives at the point.
+    def hessian(self, step: int | tf.Tensor = 0) -> Hessian:
+        """The second derivatives of the inner loss at the point.
+
+        Args:
+            step: The number of the step that the inner loss gets.
 
         Raises:
             ValueError: If the inner loss does not depend on some weight.
@@ -138,11 +237,19 @@ class Problem:
             )
         return hessian
 
-    def total(self, direct, indirect):
-        """dQ/dλ of its direct and indirect part, either of which may be `None`.
+    def total(
+        self, direct: list[tf.Tensor | None], indirect: list[tf.Tensor | None]
+    ) -> list[tf.Tensor]:
+        """dQ/dλ, the sum of its two parts.
+
+        Args:
+            direct: ∂Q/∂λ at constant weights, one entry per λ; `None` if there is no
+                such dependence.
+            indirect: The part through the weights, likewise.
 
         Raises:
-            ValueError: If no hyperparameter reaches the weights, or one has neither.
+            ValueError: If no hyperparameter reaches the weights, or some hyperparameter
+                has neither part.
         """
         if all(part is None for part in indirect):
             raise ValueError(

@@ -15,7 +15,7 @@ class RespondingNetwork:
     """
 
     def call(
-        self, inputs: Any, training: bool | None = None, mask: Any = None, **kwargs
+        self, inputs: Any, training: bool | None = None, mask: Any = None, **kwargs: Any
     ) -> Any:
         """Run the network under the pass in force or, if there is none, at its own λ.
 

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.variational.variational_layer import variational_layers
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.bayesian import BayesianObjective

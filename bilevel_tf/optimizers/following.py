@@ -1,73 +1,92 @@
-"""Optimizers that follow: the hyperparameters of a space, or another optimizer."""
+"""Optimizers whose numbers follow a space, and copies that follow another optimizer."""
 
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 
-def following(optimizer, space):
-    """The Keras optimizer of a `TunedOptimizer`, its numbers following the space.
+def following(
+    optimizer: keras.optimizers.Optimizer | TunedOptimizer, space: HyperparameterSpace
+) -> keras.optimizers.Optimizer:
+    """Make the numbers of a `TunedOptimizer` follow a space from now on.
 
     Args:
-        optimizer: A `TunedOptimizer`; anything else is returned as it is.
-        space: The `HyperparameterSpace`.
+        optimizer: A `TunedOptimizer`. Anything else is returned as it is.
+        space: The space whose current values the optimizer's numbers are computed
+            from, in every step.
+
+    Returns:
+        The Keras optimizer inside the `TunedOptimizer`. It is changed in place.
     """
     if not isinstance(optimizer, TunedOptimizer):
         return optimizer
-    for reference in optimizer.references():
+    for reference in references(optimizer):
         reference.bind(space)
     for name in optimizer.functions:
         setattr(optimizer.optimizer, name, _Current(optimizer, name, space))
     return optimizer.optimizer
 
 
-def beside(optimizer, variables, weights, space):
-    """A copy of an optimizer, with slots of its own, that keeps to its learning rate.
+def beside(
+    optimizer: keras.optimizers.Optimizer | TunedOptimizer,
+    variables: list[keras.Variable],
+    weights: list[keras.Variable],
+    space: HyperparameterSpace | None,
+) -> keras.optimizers.Optimizer | TunedOptimizer:
+    """Return a copy of an optimizer that trains other variables beside the weights.
+
+    The copy has slots of its own, and always uses the current learning rate of the
+    optimizer that it was copied from.
 
     Args:
-        optimizer: What trains the weights, a Keras optimizer or a `TunedOptimizer`.
-        variables: What the copy is to train; it is built for them.
-        weights: For each of these the weight that it stands for: what is excluded from
-            weight decay stays so.
-        space: The `HyperparameterSpace`; of no use to a Keras optimizer.
+        optimizer: The optimizer of the weights.
+        variables: The variables that the copy will train. It is built for them.
+        weights: The weight that each variable stands for, in the same order. A
+            variable is excluded from weight decay if its weight is.
+        space: The space that the numbers of a `TunedOptimizer` follow. It may be
+            `None` for a Keras optimizer.
 
     Returns:
-        A Keras optimizer or a `TunedOptimizer`, as `optimizer` is.
+        A Keras optimizer, or a `TunedOptimizer` if `optimizer` is one.
     """
     tuned = isinstance(optimizer, TunedOptimizer)
     main = optimizer.optimizer if tuned else optimizer
     config = dict(optimizer.config if tuned else main.get_config())
     if "learning_rate" in config:
-        config["learning_rate"] = _rate_of(main)
+        config["learning_rate"] = _get_followed_rate(main)
     copy = type(main).from_config(config)
     result = TunedOptimizer(copy, **optimizer.functions) if tuned else copy
     following(result, space)
-    if hasattr(main, "_exclude_from_weight_decay"):
+    if _keras.excludes_from_decay(main):
         pairs = zip(variables, weights, strict=True)
-        kept = [v for v, w in pairs if not main._use_weight_decay(w.value)]
+        kept = [v for v, w in pairs if not _keras.decays_weight(main, w.value)]
         copy.exclude_from_weight_decay(var_list=kept)
     copy.build(variables)
     return result
 
 
-def _rate_of(optimizer):
-    """The schedule of an optimizer, or a function that reads its current rate."""
-    schedules = keras.optimizers.schedules.LearningRateSchedule
-    if isinstance(optimizer._learning_rate, schedules):
-        return optimizer._learning_rate
+def _get_followed_rate(optimizer):
+    """Return an optimizer's schedule, or a function that reads its current rate."""
+    source = _keras.get_rate_source(optimizer)
+    if isinstance(source, keras.optimizers.schedules.LearningRateSchedule):
+        return source
 
-    def learning_rate():
+    def read_learning_rate():
         return tf.convert_to_tensor(optimizer.learning_rate)
 
-    return learning_rate
+    return read_learning_rate
 
 
 class _Current:
-    """A number of an optimizer that is read from a space at every step.
+    """A number of an optimizer that is read from a space in every step.
 
-    Keras calls a learning rate, casts other numbers, and asks `if self.momentum != 0`
-    to know whether momentum is wanted.
+    Keras calls it if it is the learning rate, and casts it if it is another number.
+    Keras also asks `if self.momentum != 0` to decide whether to use momentum, and the
+    answer must be yes.
     """
 
     def __init__(self, optimizer, name, space):

@@ -1,112 +1,136 @@
-"""Keras optimizers as pure functions, to be differentiated."""
+"""Keras optimizers as pure functions, through which one can differentiate."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.optimizers.base_optimizer import BaseOptimizer
 
+from bilevel_tf import _keras
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
-# The derivative of the square root that Adam takes of its second moment is infinite
-# at 0, where a weight has had no gradient yet, and 0 · ∞ is NaN: under XLA and in
-# forward mode. Small enough not to be seen next to `epsilon`, large enough for its
-# inverse root to be finite.
+# Adam takes the square root of its second moment. Its derivative is infinite at 0, the
+# value for a weight that has had no gradient yet, and 0 · ∞ is NaN under XLA and in
+# forward mode. This value is too small to matter beside `epsilon`, and large enough
+# that the inverse of its root is finite.
 _LEAST_SQUARE = 1e-30
-_SECOND_MOMENTS = ("_velocity", "_velocity_hat")
 
 
 class FunctionalOptimizer:
-    """The `apply` of a Keras optimizer without side effects.
+    """One step of a Keras optimizer as a function of tensors, without side effects.
 
-    It is that of a private copy, in whose class the updates in place, which the
-    TensorFlow backend adds for `tf.distribute`, are Keras's own again. Inside a
-    `keras.StatelessScope` these only change the values that the scope maps. The
-    optimizer given is left as it is. A learning rate that is a variable is read from
-    it at every step.
+    It runs `apply` of a private copy of the optimizer inside a `keras.StatelessScope`,
+    so that the optimizer given stays as it is. If the learning rate of the optimizer
+    given is a variable, every step uses the variable's current value.
 
-    The slots that hold second moments are kept at 1e-30 or more, so that derivatives
-    are finite where a gradient was exactly 0.
+    Slots that hold second moments are kept at 1e-30 or more, so that derivatives are
+    finite even if a gradient was exactly 0.
 
     Args:
         optimizer: A Keras optimizer, or a `TunedOptimizer`.
-        weights: List of tensors or variables that give shapes and dtypes.
+        weights: List of tensors or variables. Only shapes, dtypes, constraints and
+            exclusions from weight decay are read from them.
 
     Raises:
-        ValueError: If the optimizer does what is not a function of a gradient: moving
-            averages of the weights, gradient accumulation, loss scaling.
+        ValueError: If a step of the optimizer is not a function of a gradient and the
+            slots: if it averages weights over steps, accumulates gradients or scales
+            the loss. Also if it excludes weights from weight decay, and `weights` are
+            tensors, which have no name.
+
+    Example:
+
+    >>> from bilevel_tf.optimizers.functional import FunctionalOptimizer
+    >>> weights = [tf.constant([1.0, 2.0])]
+    >>> step = FunctionalOptimizer(keras.optimizers.SGD(0.1), weights)
+    >>> state = step.initial_state()
+    >>> new_weights, new_state = step([tf.constant([1.0, 1.0])], weights, state)
+    >>> new_weights[0].numpy()
+    array([0.9, 1.9], dtype=float32)
     """
 
-    def __init__(self, optimizer, weights):
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer | TunedOptimizer,
+        weights: list[tf.Tensor | keras.Variable],
+    ):
         tuned = isinstance(optimizer, TunedOptimizer)
         self._tuned = optimizer if tuned else None
         self._original = optimizer.optimizer if tuned else optimizer
-        _check(self._original)
-        # What is created here only gives the scope shapes, names and first values. A
-        # `tf.function` can create no variables, not even in an `init_scope`, and needs
-        # none.
-        with tf.init_scope(), tf.variable_creator_scope(_constant):
+        _check_differentiable(self._original)
+        # A `tf.function` may create no variables, not even in an `init_scope`. Tensors
+        # do: the scope of a step reads only their shapes, names and first values.
+        with tf.init_scope(), tf.variable_creator_scope(_create_constant):
             config = optimizer.config if tuned else self._original.get_config()
-            self._copy = _pure_copy(self._original, config)
-            rate = self._copy._learning_rate
+            self._copy = _copy_as_pure(self._original, config)
+            rate = _keras.get_rate_source(self._copy)
             self._set = self._replace_tuned(weights[0].dtype) if tuned else {}
             self._weights = [
-                _shadow(w, i, self._original) for i, w in enumerate(weights)
+                _make_shadow(w, i, self._original) for i, w in enumerate(weights)
             ]
             self._copy.build(self._weights)
-        apart = [rate, *self._set.values()]
+        no_slots = [rate, *self._set.values()]
         self._slots = [
-            v for v in self._copy.variables if not any(v is a for a in apart)
+            v for v in self._copy.variables if not any(v is other for other in no_slots)
         ]
 
     def _replace_tuned(self, dtype):
+        """Put variables in place of the tuned numbers; return them by name."""
         variables = {}
         for name in self._tuned.functions:
             variables[name] = _Replaced(1.0, dtype=dtype, trainable=False)
             if name == "learning_rate":
-                self._copy._learning_rate = variables[name]
+                _keras.set_rate_source(self._copy, variables[name])
             else:
                 setattr(self._copy, name, variables[name])
         return variables
 
-    def initial_state(self):
-        """The slots as freshly built, a list; the first is the number of steps."""
+    def initial_state(self) -> list[tf.Tensor]:
+        """Return the slots of a new optimizer; the first is the number of steps."""
         return [tf.identity(slot.value) for slot in self._slots]
 
-    def current_state(self):
-        """The slots as they are in the optimizer given; fresh if it is not built.
+    def current_state(self) -> list[tf.Tensor]:
+        """Return the slots of the optimizer given; new ones if it is not built.
 
         Raises:
             ValueError: If it was built for other weights.
         """
         if not self._original.built:
             return self.initial_state()
-        rate = self._original._learning_rate
+        rate = _keras.get_rate_source(self._original)
         slots = [v for v in self._original.variables if v is not rate]
         shapes = [tuple(v.shape) for v in slots]
         expected = [tuple(v.shape) for v in self._slots]
         if shapes != expected:
             raise ValueError(
-                "`optimizer` was built for other weights: its slots have the shapes "
-                f"{shapes}, and those of the weights given are {expected}."
+                "`optimizer` was built for other weights than those given, whose slots "
+                f"have the shapes {expected}. Make a new optimizer. "
+                f"Received: an optimizer with slots of shapes {shapes}"
             )
         return [tf.convert_to_tensor(v.value) for v in slots]
 
-    def __call__(self, gradients, weights, state, hyperparameters=None):
-        """One step.
+    def __call__(
+        self,
+        gradients: list[tf.Tensor],
+        weights: list[tf.Tensor],
+        state: list[tf.Tensor],
+        hyperparameters: Any = None,
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Take one step.
 
         Args:
-            gradients: List of tensors.
+            gradients: List of tensors with the shapes of the weights.
             weights: List of tensors.
-            state: List of tensors, as `initial_state` gives it.
-            hyperparameters: λ as the functions of a `TunedOptimizer` expect it.
+            state: List of tensors, as `initial_state` returns it.
+            hyperparameters: λ in the structure that the functions of a
+                `TunedOptimizer` expect. A Keras optimizer needs none.
 
         Returns:
-            Weights and state after the step, two lists.
+            The weights and the state after the step, two lists.
         """
-        floored = [_floored(s, v) for s, v in zip(state, self._slots, strict=True)]
+        floored = [_floor(s, v) for s, v in zip(state, self._slots, strict=True)]
         values = [
             *zip(self._weights, weights, strict=True),
             *zip(self._slots, floored, strict=True),
-            *self._settings(state[0], hyperparameters),
+            *self._pair_settings(state[0], hyperparameters),
         ]
         with keras.StatelessScope(state_mapping=values) as scope:
             self._copy.apply(gradients, self._weights)
@@ -115,52 +139,39 @@ class FunctionalOptimizer:
             [scope.get_current_value(v) for v in self._slots],
         )
 
-    def _settings(self, iterations, hyperparameters):
-        """Pairs of variable and value of what is not a slot."""
+    def _pair_settings(self, iterations, hyperparameters):
+        """Return pairs of variable and value for learning rate and tuned numbers."""
         settings = []
-        rate = self._original._learning_rate
+        rate = _keras.get_rate_source(self._original)
         if isinstance(rate, keras.Variable) and "learning_rate" not in self._set:
-            settings.append((self._copy._learning_rate, rate.value))
+            settings.append((_keras.get_rate_source(self._copy), rate.value))
         if self._tuned is not None:
             step = tf.cast(iterations, tf.int32)
             for name, value in self._tuned.values(hyperparameters, step).items():
                 variable = self._set[name]
-                settings.append((variable, _scalar(value, name, variable.dtype)))
+                settings.append((variable, _cast_scalar(value, name, variable.dtype)))
         return settings
 
 
-class _Pure(keras.optimizers.Optimizer):
-    """Keras's own updates, in place of the TensorFlow backend's.
+class _Pure(_keras.StatelessOptimizer):
+    """What the class of the private copy has beside that of the optimizer given."""
 
-    As a last base class it comes after the classes of an optimizer, which may extend
-    them, and before the backend's.
-    """
-
-    assign = BaseOptimizer.assign
-    assign_add = BaseOptimizer.assign_add
-    assign_sub = BaseOptimizer.assign_sub
-    add_variable_from_reference = BaseOptimizer.add_variable_from_reference
-    _var_key = BaseOptimizer._var_key
-    _backend_update_step = BaseOptimizer._backend_update_step
-    _apply_weight_decay = BaseOptimizer._apply_weight_decay
-
-    def _use_weight_decay(self, variable):
+    def decays(self, variable):
         return variable.decays
 
-    def _clip_gradients(self, grads):
-        """As Keras, but with derivatives also where all gradients are 0."""
-        if not self.global_clipnorm:
-            return super()._clip_gradients(grads)
-        squares = tf.add_n([tf.reduce_sum(tf.square(g)) for g in grads])
+    def clip_globally(self, gradients):
+        """Clip as Keras does, with finite derivatives even if all gradients are 0."""
+        squares = tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])
         norm = tf.sqrt(tf.maximum(squares, tf.cast(_LEAST_SQUARE, squares.dtype)))
         limit = tf.cast(self.global_clipnorm, norm.dtype)
-        return [g * (limit / tf.maximum(norm, limit)) for g in grads]
+        return [g * (limit / tf.maximum(norm, limit)) for g in gradients]
 
 
 class _Replaced(keras.Variable):
-    """A number of the optimizer that a scope gives a tensor for.
+    """A number of the optimizer whose value comes from the scope of a step.
 
-    Keras asks `if self.momentum != 0` to know whether momentum is wanted: it is.
+    Keras asks `if self.momentum != 0` to decide whether to use momentum, and
+    `if self.clipnorm > 0` likewise. The answer must be yes.
     """
 
     def __ne__(self, other):
@@ -175,24 +186,26 @@ class _Replaced(keras.Variable):
     __hash__ = keras.Variable.__hash__
 
 
-def _pure_copy(optimizer, config):
+def _copy_as_pure(optimizer, config):
     kind = type(optimizer)
-    # Schedules are shared, not copied; they have no state.
-    rate = optimizer._learning_rate
     config = {**config, "learning_rate": 1.0}
     copy = type(kind.__name__, (kind, _Pure), {}).from_config(config)
-    if not isinstance(rate, keras.Variable):
-        copy.learning_rate = rate
+    # A schedule has no state, so that both may use the same one.
+    source = _keras.get_rate_source(optimizer)
+    if not isinstance(source, keras.Variable):
+        copy.learning_rate = source
     return copy
 
 
-def _constant(next_creator, **kwargs):
+def _create_constant(next_creator, **kwargs):
+    """Return a tensor in place of a variable, for `tf.variable_creator_scope`."""
     value = kwargs["initial_value"]
     value = value() if callable(value) else value
     return tf.convert_to_tensor(value, kwargs["dtype"])
 
 
-def _shadow(weight, index, optimizer):
+def _make_shadow(weight, index, optimizer):
+    """Return a variable that stands for a weight in the private copy."""
     shadow = keras.Variable(
         "zeros",
         shape=weight.shape,
@@ -201,21 +214,24 @@ def _shadow(weight, index, optimizer):
     )
     shadow.constraint = getattr(weight, "constraint", None)
     shadow.decays = True
-    if hasattr(optimizer, "_exclude_from_weight_decay"):
+    if _keras.excludes_from_decay(optimizer):
         if tf.is_tensor(weight) and not isinstance(weight, keras.Variable):
             raise ValueError(
-                "`exclude_from_weight_decay` names variables, and the weights are "
-                "tensors. Put weight decay into the inner loss instead."
+                "An optimizer on which `exclude_from_weight_decay` was called needs "
+                "weights that are variables, by whose names or identity it excludes "
+                "them. Put the weight decay into the inner loss instead. "
+                f"Received: a tensor of shape {weight.shape} as weight {index}"
             )
-        shadow.decays = optimizer._use_weight_decay(weight)
+        shadow.decays = _keras.decays_weight(optimizer, weight)
     return shadow
 
 
-def _check(optimizer):
+def _check_differentiable(optimizer):
+    """Raise a `ValueError` unless a step is a function of gradients and slots."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "A LossScaleOptimizer cannot be differentiated: it skips steps. Give its "
-            "inner optimizer."
+            f"inner optimizer instead. Received: optimizer={optimizer!r}"
         )
     reasons = {
         "use_ema": "averages the weights over steps",
@@ -231,13 +247,13 @@ def _check(optimizer):
             )
 
 
-def _floored(value, slot):
-    if not slot.name.endswith(_SECOND_MOMENTS):
+def _floor(value, slot):
+    if not _keras.is_second_moment(slot):
         return value
     return tf.maximum(value, tf.cast(_LEAST_SQUARE, value.dtype))
 
 
-def _scalar(value, name, dtype):
+def _cast_scalar(value, name, dtype):
     value = tf.cast(value, dtype)
     if value.shape.rank:
         raise ValueError(

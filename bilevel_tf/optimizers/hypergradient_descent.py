@@ -1,23 +1,25 @@
-"""Learning rates by hypergradient, learnt online beside the weights."""
+"""Learning rates that are learnt online, beside the weights, by their hypergradient."""
 
-import collections
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import non_negative, positive
+from bilevel_tf import _keras
+from bilevel_tf._arguments import non_negative, one_of, positive
+from bilevel_tf.optimizers.rate_groups import GRANULARITIES, name_rates
+from bilevel_tf.optimizers.rate_rules import RULES, next_rate, rate_hypergradient
 
-GRANULARITIES = ("global", "layer", "parameter")
-RULES = ("additive", "multiplicative")
-
-# Their update is rate · direction, with a direction that depends on gradients alone.
+# Each of these updates a weight by rate · direction, and the direction depends only on
+# gradients.
 OPTIMIZERS = {
     name: getattr(keras.optimizers, name)
     for name in ("Adagrad", "Adam", "AdamW", "Adamax", "Lion", "RMSprop", "SGD")
 }
 
-# What Keras does around an update. It is done here, and not by the wrapped optimizer.
-AROUND = {
+# Arguments for what Keras does before and after an update, and their defaults. This
+# optimizer does it itself; the wrapped one gets the defaults.
+AROUND_UPDATE = {
     "clipnorm": None,
     "clipvalue": None,
     "global_clipnorm": None,
@@ -30,61 +32,88 @@ AROUND = {
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class HypergradientDescent(keras.optimizers.Optimizer):
+class HypergradientDescent(_keras.HookedOptimizer):
     """A Keras optimizer that learns its own learning rates.
 
-    Every step first moves the rate α along the derivative of the loss with respect to
-    the rate of the step before, then the weights θ with the new rate:
+    Every step first moves the rate α against the derivative h of the loss in the rate
+    of the step before, and then moves the weights θ with the new rate:
 
         h_t = ∇L(θ_{t−1}) · d_{t−1}
         α_t = α_{t−1} − β h_t                                (additive)
         α_t = α_{t−1} (1 − β h_t / (‖∇L‖ ‖d_{t−1}‖))         (multiplicative)
         θ_t = θ_{t−1} + α_t d_t
 
-    The direction d is what the wrapped optimizer does at rate 1: −g for SGD, −m̂/(√v̂+ε)
-    for Adam. It is kept from one step to the next: one more slot per weight.
+    The direction d is the update of the wrapped optimizer at rate 1: −g for SGD,
+    −m̂/(√v̂+ε) for Adam. The optimizer keeps d until the next step, which takes one more
+    slot per weight. A rate stays as it is in a step in which h is NaN or infinite.
 
-    Momentum is of directions, as in the paper and in PyTorch: v ← μv − g, θ ← θ + αv.
-    Keras has the rate inside, v ← μv − αg, the same while the rate is constant. Weight
-    decay is part of the direction, so that rates account for it. Gradients are those
-    that the wrapped optimizer would see: clipped or accumulated, where it says so.
-    Constraints and moving averages of weights are not differentiated.
+    Momentum accumulates directions, as in the paper and in PyTorch: v ← μv − g,
+    θ ← θ + αv. Keras instead has the rate inside, v ← μv − αg; the two agree as long
+    as the rate is constant. Weight decay is part of the direction, so that the rates
+    take account of it. Gradients are clipped and accumulated as the wrapped optimizer
+    would do it, before h is computed. The derivative ignores constraints and moving
+    averages of weights.
+
+    It works with `keras.Model.fit`, with `BilevelModel.compile`, under mixed precision
+    and with `jit_compile=True`.
 
     Args:
-        optimizer: What to wrap, not yet built: an instance, name or config of Adagrad,
-            Adam, AdamW, Adamax, Lion, RMSprop or SGD, with a float as learning rate,
-            where all rates start. A copy is taken.
-        hyper_learning_rate: β. There is no default since its scale is that of the
-            problem: the additive rule moves a rate by β times the product of two
-            gradients. The paper's code has 1e-3 for SGD, 1e-7 to 1e-8 for Adam.
-            In the multiplicative rule it is the largest relative change in one step.
-        granularity: "global" for one rate; "layer" for one per layer, that is for
-            the variables whose `path` is the same up to its last "/" (where a path
-            occurs again, of another layer of that name); "parameter" for one per
-            weight, where the products above are elementwise (and the multiplicative
-            rule uses the sign of h). Defaults to "global".
+        optimizer: The optimizer to wrap, which must not be built: an instance, name or
+            config of Adagrad, Adam, AdamW, Adamax, Lion, RMSprop or SGD. Its learning
+            rate must be a float, and is where all rates start. The optimizer is
+            copied.
+        hyper_learning_rate: β, a non-negative float. There is no default, because a
+            good value depends on the problem. The additive rule changes a rate by β
+            times a product of two gradients; the paper's code uses 1e-3 for SGD and
+            1e-7 to 1e-8 for Adam. In the multiplicative rule β is the largest relative
+            change of a rate in one step, and must be below 1.
+        granularity: Which weights share a rate: "global", all of them; "layer", those
+            of one layer, that is variables whose paths agree up to the last "/";
+            "parameter", none: every entry of every weight has its own rate. The
+            products in the equations are then elementwise, and the multiplicative
+            rule uses the sign of h. Defaults to "global".
         rule: "additive" or "multiplicative". Defaults to "additive".
-        low: Of every rate. Defaults to 0: below it a step would ascend. The
-            additive rule leaves 0 again as soon as two directions agree.
-        high: Of every rate. Defaults to 1, far above where training diverges as a
-            rule, to stop a rate that runs away because β is too large.
-        hyper_clipvalue: Largest absolute value of h, or of the normalised h in the
-            multiplicative rule. Defaults to `None`: not clipped.
-        name: As in Keras.
-
-    A rate whose hypergradient is NaN or infinite stays as it is.
+        low: Lowest value of every rate, a non-negative float. Defaults to 0, since a
+            step with a negative rate would ascend. In the additive rule a rate leaves
+            0 again as soon as two successive directions agree.
+        high: Highest value of every rate, a positive float. Defaults to 1, which is
+            usually far above the rates at which training diverges, and stops a rate
+            that grows without limit because β is too large.
+        hyper_clipvalue: Largest absolute value of h, or in the multiplicative rule of
+            the normalised h, a positive float. Defaults to `None`: h is not clipped.
+        name: Name of the optimizer. Defaults to the name of the class.
 
     Raises:
-        ValueError: If an argument is not one of these, the optimizer is another, is
-            built, or has a schedule, or its learning rate is not within the bounds.
+        ValueError: If an argument is none of the values above; if `optimizer` is of
+            another class, is built, or has a schedule as learning rate; or if its
+            learning rate is not between `low` and `high`.
+
+    Attributes:
+        optimizer: The copy of the wrapped optimizer.
 
     Example:
-        >>> sgd = keras.optimizers.SGD(0.01, momentum=0.9)
-        >>> optimizer = HypergradientDescent(sgd, 1e-4, granularity="layer")
-        >>> model.compile(optimizer, loss="mse")
-        >>> model.fit(x, y)
-        >>> optimizer.learning_rates()
-        {'dense': 0.0137, 'dense_1': 0.0121}
+
+    SGD goes twice in the same direction, of squared length 2, so that h = −2 and the
+    rate grows by 2β:
+
+    >>> weight = keras.Variable([1.0, 2.0])
+    >>> optimizer = bt.optimizers.HypergradientDescent(
+    ...     keras.optimizers.SGD(0.01), hyper_learning_rate=1e-3)
+    >>> for _ in range(2):
+    ...     optimizer.apply([tf.constant([1.0, 1.0])], [weight])
+    >>> round(float(optimizer.learning_rate), 6)
+    0.012
+
+    One rate for each layer of a model:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.Dense(3, name="hidden"),
+    ...     keras.layers.Dense(1, name="last")], name="net")
+    >>> model.compile(bt.optimizers.HypergradientDescent(
+    ...     "adam", hyper_learning_rate=1e-7, granularity="layer"), loss="mse")
+    >>> history = model.fit(np.ones((8, 2)), np.ones(8), verbose=0)
+    >>> list(model.optimizer.learning_rates())
+    ['net/hidden', 'net/last']
 
     Reference:
         Almeida, Langlois, Amaral & Plakhov, "Parameter adaptation in stochastic
@@ -94,92 +123,59 @@ class HypergradientDescent(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        optimizer,
-        hyper_learning_rate,
-        granularity="global",
-        rule="additive",
-        low=0.0,
-        high=1.0,
-        hyper_clipvalue=None,
-        name=None,
+        optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
+        hyper_learning_rate: float,
+        granularity: str = "global",
+        rule: str = "additive",
+        low: float = 0.0,
+        high: float = 1.0,
+        hyper_clipvalue: float | None = None,
+        name: str | None = None,
     ):
         if isinstance(optimizer, dict):
-            optimizer = dict(optimizer)  # Keras would change it.
-        optimizer = _checked(keras.optimizers.get(optimizer))
+            optimizer = dict(optimizer)  # Keras would change the user's.
+        optimizer = _check_optimizer(keras.optimizers.get(optimizer))
         config = optimizer.get_config()
         super().__init__(
             self._mean_rate,
             weight_decay=config["weight_decay"],
             name=name,
-            **{key: config[key] for key in AROUND},
+            **{key: config[key] for key in AROUND_UPDATE},
         )
-        # The copy keeps its weight decay, of which AdamW alone takes notice.
-        self.optimizer = type(optimizer).from_config({**config, **AROUND})
-        for key, value in vars(optimizer).items():
-            if key.startswith("_exclude_from_weight_decay"):
-                setattr(self, key, value)
-        self.rule = _one_of(rule, RULES, "rule")
-        self.granularity = _one_of(granularity, GRANULARITIES, "granularity")
-        self.hyper_learning_rate = self._checked_hyper_rate(hyper_learning_rate)
+        # The copy keeps its weight decay, which only AdamW's update reads.
+        self.optimizer = type(optimizer).from_config({**config, **AROUND_UPDATE})
+        _keras.copy_decay_exclusions(optimizer, self)
+        self.rule = one_of(rule, "rule", RULES)
+        self.granularity = one_of(granularity, "granularity", GRANULARITIES)
+        self.hyper_learning_rate = _check_step_size(hyper_learning_rate, rule)
         self.low = non_negative(low, "low")
         self.high = positive(high, "high")
         self.hyper_clipvalue = hyper_clipvalue
         if hyper_clipvalue is not None:
             self.hyper_clipvalue = positive(hyper_clipvalue, "hyper_clipvalue")
-        self._initial_rate = self._checked_initial(config["learning_rate"])
+        self._initial_rate = _check_start(config["learning_rate"], self.low, self.high)
 
-    def _checked_hyper_rate(self, value):
-        if self.rule == "multiplicative" and not value < 1:
-            raise ValueError(
-                "`hyper_learning_rate` must be below 1 in the multiplicative rule, "
-                "where a rate could otherwise fall to 0 and stay there. "
-                f"Received: hyper_learning_rate={value!r}"
-            )
-        return non_negative(value, "hyper_learning_rate")
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Create the rates, the directions and the slots of the wrapped optimizer.
 
-    def _checked_initial(self, rate):
-        # To the precision of Keras, which has rounded the rate.
-        kind = tf.as_dtype(keras.backend.floatx()).as_numpy_dtype
-        if not kind(self.low) <= kind(rate) <= kind(self.high):
-            raise ValueError(
-                "The learning rate of `optimizer` must be from `low` to `high`. "
-                f"Received: learning_rate={rate:.6g}, low={self.low!r}, "
-                f"high={self.high!r}. Change the rate or the bounds."
-            )
-        return rate
-
-    def build(self, variables):
-        """Create the rates, the directions and the slots of the wrapped optimizer."""
+        Args:
+            variables: The variables that will be trained.
+        """
         if self.built:
             return
         super().build(variables)
         self._directions = self.add_optimizer_variables(variables, "direction")
-        self._rate_names, self._rates = self._names(variables), {}
+        self._rate_names = name_rates(variables, self.granularity)
+        self._rates = {}
         for name, variable in zip(self._rate_names, variables, strict=True):
             if name not in self._rates:
-                self._rates[name] = self._new_rate(name, variable)
-        # No direction where Keras puts a "gradient" in place of the variable (float8).
+                self._rates[name] = self._add_rate(name, variable)
+        # A variable that Keras overwrites with its "gradient" (float8) has no slot.
         self.optimizer.build([d for d in self._directions if d is not None])
-        for variable in self.optimizer.variables:
-            self._track_variable(variable)
+        _keras.track_variables(self, self.optimizer.variables)
 
-    def _names(self, variables):
-        """The name of the rate of every variable."""
-        if self.granularity == "global":
-            return ["global"] * len(variables)
-        names, seen = [], collections.Counter()
-        for variable in variables:
-            path = getattr(variable, "path", variable.name)
-            name = path
-            if self.granularity == "layer":
-                name = path.rpartition("/")[0] or path
-            # A path that occurs again is of another layer of the same name.
-            names.append(f"{name}_{seen[path]}" if seen[path] else name)
-            seen[path] += 1
-        return names
-
-    def _new_rate(self, name, variable):
-        # The `Constant` of Keras rounds to single precision.
+    def _add_rate(self, name, variable):
+        # The initializer `Constant` of Keras would round to single precision.
         return self.add_variable(
             shape=variable.shape if self.granularity == "parameter" else (),
             initializer=lambda shape, dtype: tf.fill(
@@ -192,16 +188,17 @@ class HypergradientDescent(keras.optimizers.Optimizer):
     # Reading and setting rates
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> tf.Tensor:
         """The mean of all rates, a scalar.
 
-        To set it scales all rates alike, and clips them to the bounds. So a callback
-        that halves the rate keeps what was learnt of the ratios.
+        Setting it to a non-negative float multiplies all rates by the same factor and
+        then clips them to the bounds. A callback that halves the rate therefore keeps
+        the ratios that were learnt.
         """
         return self._mean_rate()
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: float):
         value = non_negative(float(value), "learning_rate")
         value = min(max(value, self.low), self.high)
         if not self.built:
@@ -209,12 +206,17 @@ class HypergradientDescent(keras.optimizers.Optimizer):
             return
         mean = self._mean_rate()
         for rate in self._rates.values():
-            # Exact where all rates are equal, also at 0.
+            # Written so that equal rates are set exactly, and rates of 0 at all.
             offset = tf.math.divide_no_nan(rate - mean, mean) * value
-            rate.assign(self._bounded(value + offset))
+            rate.assign(tf.clip_by_value(value + offset, self.low, self.high))
 
-    def learning_rates(self):
-        """All rates by name: floats, or arrays where there is one per weight.
+    def learning_rates(self) -> dict[str, Any]:
+        """Return all rates by name.
+
+        Returns:
+            A dict. The name is "global", the path of a layer or the path of a weight,
+            depending on `granularity`. The value is a float, or with
+            `granularity="parameter"` an array with the shape of the weight.
 
         Raises:
             ValueError: If the optimizer is not built yet.
@@ -222,7 +224,8 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         if not self.built:
             raise ValueError(
                 "There are no learning rates before the optimizer is built, by `fit` "
-                "or by `optimizer.build(model.trainable_variables)`."
+                "or by `optimizer.build(model.trainable_variables)`. "
+                "Received: an optimizer that is not built"
             )
         arrays = {name: rate.numpy() for name, rate in self._rates.items()}
         return {name: a if a.ndim else float(a) for name, a in arrays.items()}
@@ -235,77 +238,75 @@ class HypergradientDescent(keras.optimizers.Optimizer):
 
     # One step
 
-    def apply(self, grads, trainable_variables=None):
-        """As in Keras."""
+    def apply(
+        self,
+        grads: list[tf.Tensor],
+        trainable_variables: list[keras.Variable] | None = None,
+    ) -> None:
+        """Take one step: move the rates, then the weights.
+
+        Args:
+            grads: List of gradients, one for each variable.
+            trainable_variables: The variables, in the same order. Defaults to those
+                that the optimizer is built for.
+        """
         super().apply(grads, trainable_variables)
-        # Adam corrects its bias by the number of steps.
-        self.optimizer._iterations.assign(self.iterations)
+        # Adam's bias correction reads the number of steps.
+        _keras.set_iterations(self.optimizer, self.iterations)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Here gradients are complete, and no direction is overwritten yet.
-        grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
-        self._learn_rates(grads_and_vars)
-        return grads_and_vars
+    def see_gradients(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> None:
+        """Move every rate from α_{t−1} to α_t, while directions are still d_{t−1}.
 
-    def _learn_rates(self, grads_and_vars):
-        """α_t of all rates."""
-        pairs = {name: [] for name in self._rates}
-        for gradient, variable in grads_and_vars:
-            index = self._get_variable_index(variable)
+        Args:
+            pairs: Gradients, clipped and accumulated, and their variables.
+        """
+        by_rate = {name: [] for name in self._rates}
+        for gradient, variable in pairs:
+            index = _keras.get_variable_index(self, variable)
             pair = tf.convert_to_tensor(gradient), self._directions[index]
-            pairs[self._rate_names[index]].append(pair)
+            by_rate[self._rate_names[index]].append(pair)
         for name, rate in self._rates.items():
-            if pairs[name]:
-                rate.assign(self._next_rate(rate, self._hypergradient(pairs[name])))
+            if by_rate[name]:
+                rate.assign(self._move_rate(rate, by_rate[name]))
 
-    def _hypergradient(self, pairs):
-        """h_t, of the shape of the rate; normalised in the multiplicative rule."""
+    def _move_rate(self, rate, pairs):
+        elementwise = self.granularity == "parameter"
+        return next_rate(
+            rate,
+            rate_hypergradient(pairs, self.rule, elementwise),
+            self.rule,
+            self.hyper_learning_rate,
+            self.hyper_clipvalue,
+            (self.low, self.high),
+        )
 
-        def product(a, b):
-            a, b = (tf.cast(x, keras.backend.floatx()) for x in (a, b))
-            return a * b if self.granularity == "parameter" else tf.reduce_sum(a * b)
+    def update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        learning_rate: tf.Tensor | float,
+    ) -> None:
+        """Compute d_t of one variable, and move it to θ_t.
 
-        inner = tf.add_n([product(g, d) for g, d in pairs])
-        if self.rule == "additive":
-            return inner
-        # Not the root of a product, which could underflow.
-        gradient = tf.sqrt(tf.add_n([product(g, g) for g, _ in pairs]))
-        direction = tf.sqrt(tf.add_n([product(d, d) for _, d in pairs]))
-        return tf.math.divide_no_nan(inner, gradient * direction)
-
-    def _next_rate(self, rate, hypergradient):
-        """α_t from α_{t−1} and h_t."""
-        change = hypergradient
-        if self.hyper_clipvalue is not None:
-            limit = self.hyper_clipvalue
-            change = tf.clip_by_value(change, -limit, limit)
-        if self.rule == "multiplicative":
-            change *= rate
-        stepped = self._bounded(rate - self.hyper_learning_rate * change)
-        return tf.where(tf.math.is_finite(hypergradient), stepped, rate)
-
-    def _bounded(self, rate):
-        return tf.clip_by_value(rate, self.low, self.high)
-
-    def update_step(self, gradient, variable, learning_rate):
-        """d_t and θ_t; `learning_rate` is ignored for the rate of the variable."""
-        index = self._get_variable_index(variable)
+        Args:
+            gradient: Its gradient.
+            variable: The variable.
+            learning_rate: Ignored; the variable's own rate is used.
+        """
+        index = _keras.get_variable_index(self, variable)
         direction = self._directions[index]
         self.assign(direction, tf.zeros_like(direction))
         self.optimizer.update_step(gradient, direction, 1.0)
-        if self.weight_decay is not None and self._use_weight_decay(variable):
+        if self.weight_decay is not None and _keras.decays_weight(self, variable):
             self.assign_sub(direction, self.weight_decay * variable)
         rate = tf.cast(self._rates[self._rate_names[index]], variable.dtype)
         self.assign_add(variable, rate * direction)
 
-    def _apply_weight_decay(self, variables):
-        """Nothing: it is part of the direction."""
-
-    def get_config(self):
-        """As in Keras, with the mean of the current rates as that of the optimizer."""
+    def get_config(self) -> dict[str, Any]:
+        """Return all arguments, with the mean of the current rates as learning rate."""
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
-        around = {key: getattr(self, key) for key in AROUND}
-        # Rounding may have put a mean of equal rates outside.
+        around = {key: getattr(self, key) for key in AROUND_UPDATE}
+        # Rounding may put the mean of equal rates just outside the bounds.
         rate = min(max(float(self.learning_rate), self.low), self.high)
         optimizer["config"].update(around, learning_rate=rate)
         return {
@@ -320,7 +321,7 @@ class HypergradientDescent(keras.optimizers.Optimizer):
         }
 
 
-def _checked(optimizer):
+def _check_optimizer(optimizer):
     """Return `optimizer`, or raise a `ValueError` unless it can be wrapped."""
     if type(optimizer) not in OPTIMIZERS.values():
         raise ValueError(
@@ -330,21 +331,38 @@ def _checked(optimizer):
         )
     if optimizer.built:
         raise ValueError(
-            "`optimizer` must not be built: its state would be lost, since a copy is "
-            f"wrapped. Make a new one. Received: optimizer={optimizer!r}"
+            "`optimizer` must not be built, because a copy of it is wrapped, and its "
+            f"state would be lost. Make a new one. Received: optimizer={optimizer!r}"
         )
-    if not isinstance(optimizer._learning_rate, keras.Variable):
+    source = _keras.get_rate_source(optimizer)
+    if not isinstance(source, keras.Variable):
         raise ValueError(
             "`optimizer` must have a float as its learning rate, where the learnt rate "
             "starts, and no schedule, which would overwrite what is learnt. "
-            f"Received: learning_rate={optimizer._learning_rate!r}"
+            f"Received: learning_rate={source!r}"
         )
     return optimizer
 
 
-def _one_of(value, allowed, name):
-    """Return `value`, or raise a `ValueError` unless it is one of `allowed`."""
-    if value not in allowed:
-        shown = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"`{name}` must be one of {shown}. Received: {name}={value!r}")
-    return value
+def _check_step_size(value, rule):
+    """Return β as a float, or raise a `ValueError`."""
+    if rule == "multiplicative" and not value < 1:
+        raise ValueError(
+            "`hyper_learning_rate` must be below 1 in the multiplicative rule. "
+            "Otherwise a rate could fall to 0 and stay there. "
+            f"Received: hyper_learning_rate={value!r}"
+        )
+    return non_negative(value, "hyper_learning_rate")
+
+
+def _check_start(rate, low, high):
+    """Return `rate`, or raise a `ValueError` unless it is between the bounds."""
+    # Keras has rounded the rate to its float type, and so are the bounds.
+    kind = tf.as_dtype(keras.backend.floatx()).as_numpy_dtype
+    if not kind(low) <= kind(rate) <= kind(high):
+        raise ValueError(
+            "The learning rate of `optimizer` must be from `low` to `high`. Change the "
+            f"rate or the bounds. Received: learning_rate={rate:.6g}, low={low!r}, "
+            f"high={high!r}"
+        )
+    return rate

@@ -1,8 +1,11 @@
 """An optimizer whose own hyperparameters are functions of λ."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
+import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 
@@ -18,34 +21,64 @@ _NOT_TUNABLE = {
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class TunedOptimizer:
-    """A Keras optimizer with learning rate, momentum, … computed from λ.
+    """A Keras optimizer whose learning rate, momentum, … are computed from λ.
 
-    It stands for the optimizer where a method follows its steps: in
-    `BilevelModel.compile` and in `bilevel_tf.hypergradient`.
+    Use it in place of a Keras optimizer with a method that differentiates the
+    optimizer's steps, such as `Unrolled` or `ForwardMode`: as `optimizer` of
+    `BilevelModel.compile`, or in `bilevel_tf.hypergradient`.
 
     Args:
-        optimizer: A Keras optimizer. It gives all values that are not named here.
+        optimizer: A Keras optimizer, its name, or its config. It supplies the type of
+            the steps and all numbers that are not named in `functions`.
         **functions: By the name of an argument of the optimizer, such as
-            `learning_rate`, `momentum`, `weight_decay` or `beta_1`: a hyperparameter
-            of a space, or a function of the hyperparameters (of a model: of a dict of
-            all values by name) that returns a scalar. That of the learning rate may
-            take a second argument, the number of steps taken, an int32 scalar: a
-            schedule. A model is saved with hyperparameters, but not with functions.
+            `learning_rate`, `momentum`, `weight_decay` or `beta_1`, what computes it:
+
+            - a hyperparameter of a space, `hp["rate"]`; the argument is its value on
+              the constrained scale; or
+            - a function of the hyperparameters that returns a scalar. In a model it
+              gets a dict of all constrained values by name; in
+              `bilevel_tf.hypergradient` it gets the structure given there. The
+              function for `learning_rate` may take a second argument, the number of
+              steps taken, an int32 scalar. It is then a schedule.
+
+            By default no argument is computed. A model with functions cannot be saved
+            as a whole, only its weights; a model with hyperparameters can.
 
     Raises:
-        ValueError: If the optimizer has no such argument, or it is not a number.
-        TypeError: If what is given is not a function.
+        ValueError: If the optimizer has no such argument, or the argument is not a
+            number.
+        TypeError: If `optimizer` is not an optimizer, or what should compute an
+            argument is neither a hyperparameter nor a function.
+
+    Attributes:
+        optimizer: The Keras optimizer.
+        config: Its config before its numbers were replaced.
+        functions: What was given, by name.
 
     Example:
 
+    A learning rate and a momentum that `fit` tunes:
+
+    >>> hp = bt.HyperparameterSpace(
+    ...     rate=bt.LogUniform(1e-4, 1.0, initial=0.01),
+    ...     momentum=bt.Uniform(0.0, 1.0, initial=0.9))
+    >>> optimizer = bt.TunedOptimizer(
+    ...     "sgd", learning_rate=hp["rate"], momentum=hp["momentum"])
+
+    The same with functions, here with a schedule:
+
     >>> optimizer = bt.TunedOptimizer(
     ...     keras.optimizers.SGD(momentum=0.9),
-    ...     learning_rate=lambda h: tf.exp(h["log_rate"]),
-    ...     momentum=lambda h: tf.sigmoid(h["momentum"]))
-    >>> optimizer = bt.TunedOptimizer("sgd", learning_rate=hp["learning_rate"])
+    ...     learning_rate=lambda h, step: h["rate"] / (1 + step // 100))
+    >>> optimizer.values({"rate": 0.5}, step=100)
+    {'learning_rate': 0.25}
     """
 
-    def __init__(self, optimizer, **functions):
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
+        **functions: Hyperparameter | Callable[..., tf.Tensor],
+    ):
         if isinstance(optimizer, (str, dict)):
             optimizer = keras.optimizers.get(optimizer)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -54,12 +87,13 @@ class TunedOptimizer:
                 f"Received: optimizer={optimizer!r}"
             )
         config = optimizer.get_config()
-        known = [name for name in config if _tunable(name, config[name])]
+        known = [name for name in config if _is_tunable(name, config[name])]
         for name, function in functions.items():
             if name not in known:
                 raise ValueError(
                     f"{type(optimizer).__name__} has no number `{name}` that could be "
-                    f"tuned; it has {', '.join(known)}."
+                    f"tuned. Its numbers are {', '.join(known)}. "
+                    f"Received: {name}={function!r}"
                 )
             if not callable(function) and not isinstance(function, Hyperparameter):
                 raise TypeError(
@@ -71,59 +105,60 @@ class TunedOptimizer:
         self.functions = functions
         self._serialized = keras.saving.serialize_keras_object(optimizer)
 
-    def references(self):
-        """The `Hyperparameter`s among what computes the numbers."""
-        functions = self.functions.values()
-        return [f for f in functions if isinstance(f, Hyperparameter)]
-
-    def values(self, hyperparameters, step):
-        """The computed arguments by name, scalars.
+    def values(
+        self, hyperparameters: Any, step: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
+        """Return the computed arguments by name, scalars.
 
         Args:
-            hyperparameters: λ, in the structure that the functions expect.
-            step: Number of steps taken, an int32 scalar.
+            hyperparameters: λ, in the structure that the functions expect. If any
+                number is computed by a hyperparameter, a dict of constrained values
+                by name.
+            step: Number of steps taken so far, an int32 scalar.
         """
         values = {}
         for name, function in self.functions.items():
             if isinstance(function, Hyperparameter):
                 values[name] = hyperparameters[function.name]
-            elif name == "learning_rate" and _takes_two(function):
+            elif name == "learning_rate" and _takes_two_arguments(function):
                 values[name] = function(hyperparameters, step)
             else:
                 values[name] = function(hyperparameters)
         return values
 
-    def get_config(self):
-        """The optimizer as it was given, and its hyperparameters.
+    def get_config(self) -> dict[str, Any]:
+        """Return the optimizer as it was given, and its hyperparameters.
 
         Raises:
-            ValueError: If a number is computed by a function, which has no config.
+            ValueError: If a function computes a number, since a function has no
+                config.
         """
         for name, function in self.functions.items():
             if not isinstance(function, Hyperparameter):
                 raise ValueError(
                     f"`{name}` is computed by a function, which cannot be saved. Give "
-                    "it as a hyperparameter of the space, or save the weights alone."
+                    "a hyperparameter of the space instead, or save the weights alone "
+                    f"with `save_weights`. Received: {name}={function!r}"
                 )
         serialize = keras.saving.serialize_keras_object
         functions = {name: serialize(f) for name, f in self.functions.items()}
         return {"optimizer": self._serialized, **functions}
 
     @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`."""
+    def from_config(cls, config: dict[str, Any]) -> "TunedOptimizer":
+        """Return the `TunedOptimizer` that `get_config` describes."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
-def _tunable(name, value):
+def _is_tunable(name, value):
     if name == "learning_rate":
         return True
     number = value is None or isinstance(value, (int, float))
     return number and not isinstance(value, bool) and name not in _NOT_TUNABLE
 
 
-def _takes_two(function):
+def _takes_two_arguments(function):
     kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = inspect.signature(function).parameters.values()
     return len([p for p in parameters if p.kind in kinds]) >= 2

@@ -1,4 +1,4 @@
-"""What a posterior over the weights is good for."""
+"""Predictions and pruning by a posterior over the weights."""
 
 from bilevel_tf.posterior.predictive import PredictiveResult, predictive
 from bilevel_tf.posterior.pruning import PruningResult, prune, pruning_curve

@@ -1,6 +1,7 @@
-"""What networks with a posterior over their weights predict, averaged over draws."""
+"""Predictions of networks with a posterior over their weights, averaged over draws."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,10 +9,10 @@ import tensorflow as tf
 
 from bilevel_tf._arguments import count
 from bilevel_tf.hyperparameters.pass_in_force import sampling
+from bilevel_tf.hyperparameters.values import value_of
 from bilevel_tf.layers.variational.variational_layer import variational_layers
 from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.objectives.likelihoods import loss_object
-from bilevel_tf.regularizers.norms import factor_value
 
 _CATEGORICAL = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -24,16 +25,28 @@ _BINARY = keras.losses.BinaryCrossentropy
 class PredictiveResult:
     """Predictions averaged over draws of the weights, as NumPy arrays.
 
+    `predictive` returns it.
+
     Attributes:
-        mean: Probabilities under a cross-entropy, else the mean of the outputs; shaped
-            as the model's outputs.
-        variance: In that shape. Of the probabilities between draws; else of the
-            outputs, under `GaussianLikelihood` of the targets: that between draws and
-            the noise 1/λ.
-        entropy: Of the mean probabilities, `[examples]`, in nats: how uncertain the
-            prediction is. `None` without a cross-entropy.
-        mutual_information: `entropy` less the mean entropy of the draws: how much of
-            it is doubt about the weights, which more data would remove.
+        mean: With a cross-entropy the mean probabilities, else the mean of the
+            outputs. It has the shape of the model's outputs, `[examples, …]`.
+        variance: In the same shape. With a cross-entropy the variance of the
+            probabilities between draws. With `GaussianLikelihood` the variance of the
+            targets: that of the outputs between draws plus the noise 1/λ. Else the
+            variance of the outputs between draws.
+        entropy: Entropy of the mean probabilities, `[examples]`, in nats. It says how
+            uncertain the prediction is. Defaults to `None`, its value without a
+            cross-entropy.
+        mutual_information: `entropy` minus the mean entropy of the draws,
+            `[examples]`, in nats. It is the part of the uncertainty that comes from
+            doubt about the weights, and that more data would remove. Defaults to
+            `None`, its value without a cross-entropy.
+
+    Example:
+
+    >>> found = bt.posterior.PredictiveResult(np.array([[0.5]]), np.array([[0.01]]))
+    >>> found.entropy is None
+    True
     """
 
     mean: np.ndarray
@@ -42,110 +55,131 @@ class PredictiveResult:
     mutual_information: np.ndarray | None = None
 
 
-def predictive(model, x, draws=32, batch_size=32):
-    """The predictive distribution of a model with variational layers.
+def predictive(
+    model: keras.Model, x: Any, draws: int = 32, batch_size: int = 32
+) -> PredictiveResult:
+    """Return the predictive distribution of a model with variational layers.
 
-    Every draw is one network for all examples of a batch. The loss that the model was
-    compiled with says what its outputs mean. It is traced once per call.
+    Every draw is one network, which predicts all examples of a batch. The loss that
+    the model was compiled with determines what the outputs mean: probabilities or
+    logits under a cross-entropy, the mean of a Gaussian under `GaussianLikelihood`,
+    plain numbers under any other loss. Each call traces the model once.
 
     Args:
-        model: A `BilevelModel` or plain `keras.Model` with one output.
-        x: Inputs, arrays as for `predict`.
-        draws: Networks per batch, at least 2. Defaults to 32: the error of a mean is
-            then less than a fifth of the standard deviation between draws.
-        batch_size: As in Keras.
+        model: A compiled `BilevelModel` or `keras.Model` with one output.
+        x: Inputs: an array `[examples, …]`, or a list or dict of arrays if the model
+            has several inputs.
+        draws: Number of networks per batch, at least 2. Defaults to 32, with which
+            the standard error of the mean is less than a fifth of the standard
+            deviation between draws.
+        batch_size: Number of examples per batch. Defaults to 32, as in Keras.
 
     Returns:
         A `PredictiveResult`.
 
     Raises:
-        ValueError: If the model has no variational layer, several outputs or no
-            loss, or a count is out of range.
+        ValueError: If the model has no variational layer, several outputs or no loss,
+            or if `draws` or `batch_size` is not a whole number in its range.
 
     Example:
 
-    >>> found = bt.predictive(model, x_test)
-    >>> doubtful = np.argsort(found.mutual_information)[-10:]
+    >>> hp = bt.HyperparameterSpace(precision=bt.LogUniform(1e-2, 1e4, initial=1.0))
+    >>> prior = bt.NormalPrior(hp["precision"], data_size=100)
+    >>> inputs = keras.Input((2,))
+    >>> outputs = bt.VariationalDense(3, prior=prior)(inputs)
+    >>> model = keras.Model(inputs, outputs)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile(loss=loss)
+    >>> found = bt.predictive(model, np.ones((5, 2), "float32"))
+    >>> found.mean.shape, found.mutual_information.shape
+    ((5, 3), (5,))
+
+    The examples about which the network is most in doubt come last here:
+
+    >>> doubtful = np.argsort(found.mutual_information)
     """
     count(draws, "draws", 2)
     count(batch_size, "batch_size", 1)
     variational_layers(model._flatten_layers(include_self=False), "predictive")
     if len(model.outputs) > 1:
         raise ValueError(
-            "`model` must have one output. Received: a model with "
-            f"{len(model.outputs)} outputs; make a keras.Model of each."
+            "`model` must have one output. Make a keras.Model for each output. "
+            f"Received: a model with {len(model.outputs)} outputs"
         )
     if model.loss is None:
         raise ValueError(
-            "`model` must be compiled: the loss says what its outputs mean. "
+            "`model` must be compiled with a loss, which says what its outputs mean. "
             "Received: a model without a loss"
         )
     [loss] = map(loss_object, keras.tree.flatten(model.loss))
-    # TensorFlow takes a list for one array.
+    # TensorFlow would stack a list of arrays into one array.
     x = tuple(x) if isinstance(x, list) and len(model.inputs) > 1 else x
     data = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
     signature = [data.element_spec]
     moments = tf.function(
-        lambda inputs: _moments(model, loss, inputs, draws), input_signature=signature
+        lambda inputs: _compute_moments(model, loss, inputs, draws),
+        input_signature=signature,
     )
     batches = [[np.asarray(part) for part in moments(batch)] for batch in data]
     mean, variance, mean_entropy = map(np.concatenate, zip(*batches, strict=True))
     if isinstance(loss, GaussianLikelihood):
-        variance += 1.0 / np.asarray(factor_value(loss.precision, mean.dtype))
+        variance += 1.0 / np.asarray(value_of(loss.precision, mean.dtype))
     if not isinstance(loss, (*_CATEGORICAL, _BINARY)):
         return PredictiveResult(mean, variance)
-    entropy = np.asarray(_entropy(loss, tf.constant(mean)))
+    entropy = np.asarray(_compute_entropy(loss, tf.constant(mean)))
     return PredictiveResult(mean, variance, entropy, entropy - mean_entropy)
 
 
-def _moments(model, loss, inputs, draws):
-    """Mean and variance over draws, and the mean of the draws' entropies."""
+def _compute_moments(model, loss, inputs, draws):
+    """Return mean and variance over draws, and the mean of the draws' entropies."""
 
     def draw():
         with sampling():
             outputs = model(inputs, training=False)
-        return _read(loss, tf.cast(outputs, model.variable_dtype))
+        return _read_outputs(loss, tf.cast(outputs, model.variable_dtype))
 
     first = draw()
 
-    # Sums of what is near zero keep their digits.
+    # Differences from the first draw are small, and their sums keep their digits.
     def body(index, total, squares, entropy):
         values = draw()
-        apart = values - first
+        difference = values - first
         return (
             index + 1,
-            total + apart,
-            squares + tf.square(apart),
-            entropy + _entropy(loss, values),
+            total + difference,
+            squares + tf.square(difference),
+            entropy + _compute_entropy(loss, values),
         )
 
     zeros = tf.zeros_like(first)
+    start = (1, zeros, zeros, _compute_entropy(loss, first))
     _, total, squares, entropy = tf.while_loop(
-        lambda index, *_: index < draws, body, (1, zeros, zeros, _entropy(loss, first))
+        lambda index, *_: index < draws, body, start
     )
     mean = total / draws
     variance = (squares - draws * tf.square(mean)) / (draws - 1)
     return first + mean, tf.maximum(variance, 0.0), entropy / draws
 
 
-def _read(loss, outputs):
-    """Probabilities under a cross-entropy, else the outputs."""
+def _read_outputs(loss, outputs):
+    """Return probabilities under a cross-entropy, else the outputs."""
     if getattr(loss, "from_logits", False):
         binary = isinstance(loss, _BINARY)
         return tf.sigmoid(outputs) if binary else tf.nn.softmax(outputs)
     return outputs
 
 
-def _entropy(loss, values):
-    """Σ −p log p of every example; zeros without a cross-entropy."""
+def _compute_entropy(loss, values):
+    """Return Σ −p log p of every example; zeros without a cross-entropy."""
     if isinstance(loss, _BINARY):
-        terms = _negentropy(values) + _negentropy(1.0 - values)
+        terms = _multiply_by_log(values) + _multiply_by_log(1.0 - values)
     elif isinstance(loss, _CATEGORICAL):
-        terms = _negentropy(values)
+        terms = _multiply_by_log(values)
     else:
         terms = tf.zeros_like(values)
     return -tf.reduce_sum(terms, list(range(1, terms.shape.rank)))
 
 
-def _negentropy(probability):
+def _multiply_by_log(probability):
+    """Return p log p, which is 0 at p = 0."""
     return tf.math.multiply_no_nan(tf.math.log(probability), probability)

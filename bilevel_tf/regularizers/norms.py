@@ -1,123 +1,135 @@
-"""Regularizers whose factor is a hyperparameter."""
+"""Penalties on the size of weights whose factor may be a hyperparameter."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-
-
-def factor_value(factor, dtype):
-    """A factor's value in force: a scalar, or `[batch]` during a perturbed pass."""
-    value = factor.value() if isinstance(factor, Hyperparameter) else factor
-    return keras.ops.convert_to_tensor(value, dtype=dtype)
-
-
-class _TunedRegularizer(keras.regularizers.Regularizer):
-    """What `L1`, `L2` and `L1L2` share."""
-
-    def __call__(self, x):
-        raise NotImplementedError
-
-    @staticmethod
-    def _factor(value, name):
-        if isinstance(value, dict):
-            value = keras.saving.deserialize_keras_object(value)
-        if isinstance(value, Hyperparameter):
-            return value
-        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise ValueError(
-                f"`{name}` must be a hyperparameter such as space['weight_decay'] or "
-                f"a non-negative number. Received: {name}={value!r}"
-            )
-        return float(value)
-
-    @staticmethod
-    def _config(value):
-        if isinstance(value, Hyperparameter):
-            return keras.saving.serialize_keras_object(value)
-        return value
-
-    def _sum(self, factor, terms):
-        """The sum of terms shaped as the weight, each times its factor."""
-        value = factor_value(factor, terms.dtype)
-        if isinstance(factor, Hyperparameter) and factor.is_perturbed:
-            # With one factor per example the ordinary weights' penalty is the mean.
-            value = tf.reduce_mean(value)
-        # A scalar factor need not be multiplied with every term.
-        if value.shape.rank == 0:
-            return value * tf.reduce_sum(terms)
-        return tf.reduce_sum(value * terms)
+from bilevel_tf.hyperparameters.tunable import Tunable
+from bilevel_tf.hyperparameters.values import mean_value
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L2(_TunedRegularizer):
-    """Penalty `l2 * sum(x²)`, as `keras.regularizers.L2`, with a tuned factor.
+class L2(keras.regularizers.Regularizer):
+    """Penalty l2 · Σ w², as `keras.regularizers.L2`, with a factor that may be tuned.
 
     Args:
-        l2: A hyperparameter of a space, or a number. A vector-valued one has a
-            factor per weight, or per unit or input where its shape broadcasts to the
-            weight's; that takes a method that differentiates training.
+        l2: The factor: a number of at least 0, or a hyperparameter that stays there. A
+            vector-valued hyperparameter has a factor per weight, or, if its shape
+            broadcasts to the weight's, per unit or input; it takes a method that
+            differentiates training. Defaults to 0.01, as in Keras.
 
     Raises:
-        ValueError: If `l2` is neither, or negative.
+        ValueError: If `l2` is neither a finite number of at least 0, nor a
+            hyperparameter that stays there.
+
+    Call:
+        `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
+        pass the factor is the mean over the examples.
 
     Example:
 
-    >>> HyperDense(10, kernel_regularizer=L2(hp["weight_decay"]))
+    >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-7, 1.0, initial=1e-4))
+    >>> layer = bt.HyperDense(10, kernel_regularizer=bt.L2(hp["l2"]))
     """
 
-    def __init__(self, l2=0.01):
-        self.l2 = self._factor(l2, "l2")
+    l2 = Tunable(low=0.0, vector=True)
 
-    def __call__(self, x):
+    def __init__(self, l2: float | Hyperparameter = 0.01):
+        self.l2 = l2
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return self._sum(self.l2, tf.square(x))
+        return _weighted_sum(self.l2, tf.square(x))
 
-    def get_config(self):
-        return {"l2": self._config(self.l2)}
+    def get_config(self) -> dict[str, Any]:
+        return {"l2": config_of(self.l2)}
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L1(_TunedRegularizer):
-    """Penalty `l1 * sum(|x|)`, as `keras.regularizers.L1`, with a tuned factor.
+class L1(keras.regularizers.Regularizer):
+    """Penalty l1 · Σ |w|, as `keras.regularizers.L1`, with a factor that may be tuned.
 
     Args:
-        l1: A hyperparameter of a space, or a number; see `L2`.
+        l1: The factor: a number of at least 0, or a hyperparameter that stays there. A
+            vector-valued hyperparameter has a factor per weight, or, if its shape
+            broadcasts to the weight's, per unit or input; it takes a method that
+            differentiates training. Defaults to 0.01, as in Keras.
 
     Raises:
-        ValueError: If `l1` is neither, or negative.
+        ValueError: If `l1` is neither a finite number of at least 0, nor a
+            hyperparameter that stays there.
+
+    Call:
+        `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
+        pass the factor is the mean over the examples.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(l1=bt.LogUniform(1e-7, 1.0, initial=1e-4))
+    >>> layer = bt.HyperDense(10, kernel_regularizer=bt.L1(hp["l1"]))
     """
 
-    def __init__(self, l1=0.01):
-        self.l1 = self._factor(l1, "l1")
+    l1 = Tunable(low=0.0, vector=True)
 
-    def __call__(self, x):
+    def __init__(self, l1: float | Hyperparameter = 0.01):
+        self.l1 = l1
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return self._sum(self.l1, tf.abs(x))
+        return _weighted_sum(self.l1, tf.abs(x))
 
-    def get_config(self):
-        return {"l1": self._config(self.l1)}
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": config_of(self.l1)}
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L1L2(_TunedRegularizer):
-    """Both penalties, each factor a hyperparameter or a number.
+class L1L2(keras.regularizers.Regularizer):
+    """Penalty l1 · Σ |w| + l2 · Σ w², as `keras.regularizers.L1L2`, with tuned factors.
 
     Args:
-        l1: Factor of `sum(|x|)`. Defaults to 0.
-        l2: Factor of `sum(x²)`. Defaults to 0.
+        l1: Factor of Σ |w|: a number of at least 0, or a hyperparameter that stays
+            there, vector-valued or not, as for `L1`. Defaults to 0, as in Keras.
+        l2: Factor of Σ w², likewise. Defaults to 0, as in Keras.
 
     Raises:
-        ValueError: If a factor is neither, or negative.
+        ValueError: If a factor is neither a finite number of at least 0, nor a
+            hyperparameter that stays there.
+
+    Call:
+        `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
+        pass the factors are the means over the examples.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(l1=bt.Positive(1e-3), l2=bt.Positive(1e-4))
+    >>> penalty = bt.regularizers.L1L2(hp["l1"], hp["l2"])
+    >>> layer = bt.HyperDense(10, kernel_regularizer=penalty)
     """
 
-    def __init__(self, l1=0.0, l2=0.0):
-        self.l1 = self._factor(l1, "l1")
-        self.l2 = self._factor(l2, "l2")
+    l1 = Tunable(low=0.0, vector=True)
+    l2 = Tunable(low=0.0, vector=True)
 
-    def __call__(self, x):
+    def __init__(
+        self, l1: float | Hyperparameter = 0.0, l2: float | Hyperparameter = 0.0
+    ):
+        self.l1 = l1
+        self.l2 = l2
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return self._sum(self.l1, tf.abs(x)) + self._sum(self.l2, tf.square(x))
+        return _weighted_sum(self.l1, tf.abs(x)) + _weighted_sum(self.l2, tf.square(x))
 
-    def get_config(self):
-        return {"l1": self._config(self.l1), "l2": self._config(self.l2)}
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": config_of(self.l1), "l2": config_of(self.l2)}
+
+
+def _weighted_sum(factor, terms):
+    """The sum of terms, shaped as the weight, each times its factor."""
+    value = mean_value(factor, terms.dtype)
+    # A scalar factor need not be multiplied with every term.
+    if value.shape.rank == 0:
+        return value * tf.reduce_sum(terms)
+    return tf.reduce_sum(value * terms)

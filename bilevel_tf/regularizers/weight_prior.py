@@ -1,12 +1,13 @@
 """Priors on weights, whose parameters may be hyperparameters."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.regularizers.norms import factor_value
+from bilevel_tf.hyperparameters.references import references
 
 tfd = tfp.distributions
 
@@ -14,19 +15,32 @@ tfd = tfp.distributions
 class WeightPrior(keras.regularizers.Regularizer):
     """p(w), independent over the entries of a weight.
 
-    As a Keras regularizer it adds −log p(w) / N to the training loss, up to what does
-    not depend on w: with a loss that is the mean negative log likelihood of N examples,
-    training then finds the most probable weights. Variational layers and
+    As a Keras regularizer it adds −log p(w) / N to the training loss, without the terms
+    that do not depend on w. With a loss that is the mean negative log likelihood of N
+    examples, training then finds the most probable weights. Variational layers and
     `LaplaceEvidence` take it as their prior.
+
+    This is a base class. A prior of your own defines `distribution` and
+    `kl_divergence`, and makes its parameters tunable with `bilevel_tf.Tunable`.
+
+    Args:
+        data_size: N, the number of training examples, a positive whole number.
 
     Attributes:
         data_size: N.
-        needs_draw: Whether `kl_divergence` is estimated at a draw.
+        needs_draw: Whether `kl_divergence` is estimated at a draw of the posterior.
+            Defaults to `True`.
+
+    Raises:
+        ValueError: If `data_size` is not a positive whole number.
+
+    Call:
+        `prior(w)`, with a weight of any shape, gives a scalar.
     """
 
     needs_draw = True
 
-    def __init__(self, data_size):
+    def __init__(self, data_size: int):
         whole = isinstance(data_size, (int, np.integer))
         if isinstance(data_size, bool) or not whole or data_size < 1:
             raise ValueError(
@@ -35,41 +49,48 @@ class WeightPrior(keras.regularizers.Regularizer):
             )
         self.data_size = int(data_size)
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         return -self.log_kernel(x) / tf.cast(self.data_size, x.dtype)
 
-    def log_kernel(self, weight):
-        """log p(w) up to what does not depend on w, a scalar."""
+    def log_kernel(self, weight: tf.Tensor) -> tf.Tensor:
+        """log p(w) without the terms that do not depend on w, a scalar."""
         return self.log_prob(weight)
 
-    def log_prob(self, weight):
+    def log_prob(self, weight: tf.Tensor) -> tf.Tensor:
         """log p(w), summed over the entries, a scalar."""
         weight = tf.convert_to_tensor(weight)
         return tf.reduce_sum(self.distribution(weight.dtype).log_prob(weight))
 
-    def distribution(self, dtype):
+    def distribution(self, dtype: Any) -> tfd.Distribution:
         """The TFP distribution of an entry; its shape broadcasts to the weight's."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no distribution.")
 
-    def kl_divergence(self, posterior, draw, log_scale=None):
+    def kl_divergence(
+        self,
+        posterior: tfd.Normal,
+        draw: tf.Tensor | None,
+        log_scale: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """KL(q(w) ‖ p(w)), summed over the entries, a scalar.
 
         Args:
-            posterior: q, a `tfd.Normal` shaped as the weight.
-            draw: A draw of q, for priors without a closed form; those estimate the
-                divergence by log q − log p there.
-            log_scale: log σ of q, where it is known without a pass over the weights.
+            posterior: q, a `tfd.Normal` of the weight's shape.
+            draw: A draw of q, of the weight's shape. A prior without a closed form
+                estimates the divergence by log q − log p there.
+            log_scale: log σ of q, if it is known without a pass over the weights.
+                Defaults to `None`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no KL divergence.")
 
 
 @tf.custom_gradient
-def half_squares(weight):
+def half_squares(weight: tf.Tensor) -> tf.Tensor:
     """½ Σ w², a scalar; the derivative is w.
 
-    A product with ones: under XLA on the CPU several times as fast as a sum of squares,
-    which it adds up one by one. TensorFlow would make an outer product its gradient.
+    It is computed as a product with ones: XLA on the CPU adds up a sum of squares one
+    by one, which takes several times as long. The gradient is given here, because
+    TensorFlow would compute it as an outer product.
     """
     width = weight.shape[-1] if weight.shape.rank else 1
     squares = tf.reshape(tf.square(weight), [-1, width])
@@ -77,70 +98,23 @@ def half_squares(weight):
     return 0.5 * tf.reduce_sum(tf.linalg.matvec(squares, ones)), lambda g: g * weight
 
 
-def in_force(parameter, dtype):
-    """A number's or hyperparameter's value; the mean over a perturbed pass."""
-    value = factor_value(parameter, dtype)
-    if isinstance(parameter, Hyperparameter) and parameter.is_perturbed:
-        return tf.reduce_mean(value, 0)
-    return value
-
-
-def parameter(value, name):
-    if isinstance(value, dict):
-        value = keras.saving.deserialize_keras_object(value)
-    if isinstance(value, (Hyperparameter, int, float, np.number)):
-        return value if isinstance(value, Hyperparameter) else float(value)
-    raise ValueError(
-        f"`{name}` must be a number or a hyperparameter such as space['{name}']. "
-        f"Received: {name}={value!r}"
-    )
-
-
-def positive_parameter(value, name):
-    """A positive number, or a hyperparameter that cannot become anything else."""
-    return inside(value, name, 0.0, float("inf"))
-
-
-def check_shape(prior, shape, name, layer):
-    """Raise a `ValueError` where a prior's parameter does not fit a weight.
+def check_shape(
+    prior: WeightPrior, shape: tuple[int, ...], name: str, layer: str
+) -> None:
+    """Raise a `ValueError` if a hyperparameter of a prior does not fit a weight.
 
     Args:
-        prior: The `WeightPrior`.
-        shape: The weight's.
-        name: Of the argument that the prior was given as.
-        layer: The layer's name.
+        prior: The prior.
+        shape: Shape of the weight.
+        name: Name of the argument that the prior was given as.
+        layer: Name of the layer.
     """
     shape = tuple(shape)
-    for parameter in vars(prior).values():
-        tuned = isinstance(parameter, Hyperparameter)
-        if tuned and not parameter.broadcasts_to(shape):
+    for parameter in references(prior):
+        if not parameter.broadcasts_to(shape):
             raise ValueError(
-                f"Hyperparameter '{parameter.name}' of shape {parameter.scale.shape} "
+                f"Hyperparameter '{parameter.name}' of shape {parameter.shape} "
                 f"in the `{name}` of '{layer}' does not fit a weight of shape {shape}: "
                 f"give it shape (), {shape}, or one that broadcasts to that. For a "
                 "bias that needs another one than the kernel, give `bias_prior`."
             )
-
-
-def inside(value, name, low, high):
-    """The parameter, unless it is not, or can become not, between the ends."""
-    found = parameter(value, name)
-    if isinstance(found, Hyperparameter):
-        # A scale never takes its own ends.
-        least, most = found.scale.ends
-        fits = low <= least and most <= high
-    else:
-        fits = low < found < high
-    if not fits:
-        raise ValueError(
-            f"`{name}` must be above {low} and below {high}, and so must all values "
-            f"be that a hyperparameter can take. Received: {name}={value!r}"
-        )
-    return found
-
-
-def config_entry(parameter):
-    """A number or hyperparameter for `get_config`."""
-    if isinstance(parameter, Hyperparameter):
-        return keras.saving.serialize_keras_object(parameter)
-    return parameter

@@ -1,55 +1,137 @@
-"""Scales: the range in which a hyperparameter lives and how it is made free.
-
-Every hyperparameter is kept as an unconstrained number λ, on which gradients and
-perturbations act, and read on its own scale through a TFP bijector (appendix F of
-the Δ-STN paper, Bae & Grosse 2020).
-"""
+"""What a scale is: the range of a hyperparameter, and how it is made free."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from numpy.typing import ArrayLike
 
+from bilevel_tf._arguments import positive
 from bilevel_tf.scales.hyperprior import GaussianHyperprior
-
-tfb = tfp.bijectors
 
 
 class Scale:
-    """A hyperparameter's scale, initial value and perturbation.
+    """The range of a hyperparameter, its initial value and its perturbation.
 
-    Subclasses say which values are allowed and which bijector leads to them.
+    A hyperparameter has two forms. Users read and write its *value*, for example a
+    dropout rate between 0 and 1. Methods move its *unconstrained form* λ, which may be
+    any real number or vector: gradient steps and Gaussian perturbations never leave
+    the range then. A scale is the map between the two (appendix F of the Δ-STN paper,
+    Bae & Grosse 2020).
+
+    This is a base class. To make a scale of your own, write a subclass that defines
+
+    - `bijector(dtype)`: a TFP bijector whose `forward` maps the unconstrained form to
+      the value. Both may have leading batch axes. Or override `constrain` and
+      `unconstrain` themselves, if the map is not a bijector.
+    - `allows(value)`: whether a NumPy value lies in the range, entry by entry or for
+      the whole value. NaN and infinities are refused before it is asked.
+    - `describe()`: the range in words that complete "must be …".
+    - `ends`: the lower and the upper end of every entry, infinite if there is none.
+      Layers ask for them to know that a hyperparameter cannot leave the range that
+      they accept. If the value may be the end itself, `allows(end)` is true.
+
+    and, if the scale differs from a smooth scalar in one of these ways, also
+
+    - `unconstrained_shape`: the shape of the unconstrained form. Defaults to the
+      value's, `shape`.
+    - `differentiable`: whether the value has a derivative with respect to λ. Defaults
+      to `True`. If it is `False`, only methods that fit a best response tune the
+      hyperparameter; all others refuse it.
+    - `python_type`: the type of the entries that users read. Defaults to `float`.
+
+    If the constructor takes more arguments than this one, pass `initial`,
+    `perturbation_scale`, `learn_perturbation_scale` and `prior` on to
+    `super().__init__` *after* setting your own, since it checks `initial` by `allows`;
+    and add yours in `get_config`. Register the class with
+    `keras.saving.register_keras_serializable`, so that models that use it can be saved.
 
     Args:
-        initial: Initial value on the constrained scale: a number, or an array-like
-            for a vector-valued hyperparameter.
+        initial: Initial value, in the range: a number, or an array-like for a
+            vector-valued hyperparameter. Its shape is the shape of the value.
         perturbation_scale: Initial standard deviation σ of the perturbation of λ, on
-            the unconstrained scale. Defaults to 1, as in the Δ-STN paper.
+            the unconstrained scale, positive. Defaults to 1, as in the Δ-STN paper.
+            Only methods that perturb hyperparameters use it.
         learn_perturbation_scale: Whether σ is tuned together with λ. Defaults to
             `True`.
-        prior: `None` for a flat prior (the entropy term of Eq. 2.7), or a
-            `GaussianHyperprior` whose KL divergence takes the entropy term's place.
+        prior: `None` for a flat prior p(λ), which gives the entropy term of Eq. 2.7 of
+            the Δ-STN paper; or a `GaussianHyperprior`, whose KL divergence takes the
+            place of that term. Defaults to `None`.
 
     Raises:
-        ValueError: If `initial` is outside the range, or `perturbation_scale` is not
+        ValueError: If `initial` is not in the range, or `perturbation_scale` is not
             positive and finite.
         TypeError: If `prior` is not a `GaussianHyperprior`.
+
+    Example:
+
+    A correlation, between −1 and 1, through a hyperbolic tangent:
+
+    >>> import tensorflow_probability as tfp
+    >>> @keras.saving.register_keras_serializable("my_package")
+    ... class Correlation(bt.scales.Scale):
+    ...     ends = (-1.0, 1.0)
+    ...
+    ...     def bijector(self, dtype):
+    ...         return tfp.bijectors.Tanh()
+    ...
+    ...     def allows(self, value):
+    ...         return (value > -1) & (value < 1)
+    ...
+    ...     def describe(self):
+    ...         return "strictly between -1 and 1"
+    >>> hp = bt.HyperparameterSpace(correlation=Correlation(initial=0.5))
+    >>> round(hp.values()["correlation"], 6)
+    0.5
+    >>> Correlation(initial=2.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: `initial` must be strictly between -1 and 1. Received: initial=2.0
+
+    Weights of k components, which are positive and sum to one. Their unconstrained
+    form has an entry less:
+
+    >>> @keras.saving.register_keras_serializable("my_package")
+    ... class Simplex(bt.scales.Scale):
+    ...     ends = (0.0, 1.0)
+    ...
+    ...     @property
+    ...     def unconstrained_shape(self):
+    ...         return (self.shape[0] - 1,)
+    ...
+    ...     def constrain(self, unconstrained):
+    ...         last = tf.zeros_like(unconstrained[..., :1])
+    ...         return tf.nn.softmax(tf.concat([unconstrained, last], -1))
+    ...
+    ...     def unconstrain(self, value):
+    ...         return tf.math.log(value[..., :-1] / value[..., -1:])
+    ...
+    ...     def allows(self, value):
+    ...         return np.all(value > 0) and abs(np.sum(value) - 1) < 1e-6
+    ...
+    ...     def describe(self):
+    ...         return "positive, with entries that sum to 1"
+    >>> hp = bt.HyperparameterSpace(shares=Simplex([0.2, 0.3, 0.5]))
+    >>> hp.values()["shares"].round(6), hp.size
+    (array([0.2, 0.3, 0.5]), 2)
     """
 
-    dtype = "float64"
+    differentiable: bool = True
+    python_type: type = float
 
     def __init__(
         self,
-        initial,
+        initial: ArrayLike,
         *,
-        perturbation_scale=1.0,
-        learn_perturbation_scale=True,
-        prior=None,
+        perturbation_scale: float = 1.0,
+        learn_perturbation_scale: bool = True,
+        prior: GaussianHyperprior | None = None,
     ):
-        self.initial = np.asarray(initial, self.dtype)
-        self.perturbation_scale = float(perturbation_scale)
+        self.initial = _to_array(initial, "initial")
+        self.perturbation_scale = positive(perturbation_scale, "perturbation_scale")
         self.learn_perturbation_scale = bool(learn_perturbation_scale)
         if isinstance(prior, dict):
             prior = keras.saving.deserialize_keras_object(prior)
@@ -57,45 +139,77 @@ class Scale:
         self._check()
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Shape of the value: `()` for a scalar."""
         return self.initial.shape
 
     @property
-    def size(self):
-        """How many unconstrained numbers the hyperparameter takes."""
-        return int(self.initial.size)
+    def unconstrained_shape(self) -> tuple[int, ...]:
+        """Shape of the unconstrained form."""
+        return self.shape
 
     @property
-    def ends(self):
-        """Lower and upper end of the range; infinite where there is none."""
+    def size(self) -> int:
+        """Number of entries of the unconstrained form."""
+        return math.prod(self.unconstrained_shape)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Lower and upper end of every entry; infinite if there is none."""
         raise NotImplementedError(f"{type(self).__name__} does not say its range.")
 
-    def bijector(self, dtype):
-        """The TFP bijector from the unconstrained to the constrained scale."""
+    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
+        """The TFP bijector from the unconstrained form to the value.
+
+        Args:
+            dtype: Dtype of the tensors that it will be applied to.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say its bijector.")
 
-    def allows(self, value):
-        """Element-wise: whether `value` may be taken."""
+    def allows(self, value: np.ndarray) -> np.ndarray | bool:
+        """Whether `value` is in the range, entry by entry or as a whole."""
         raise NotImplementedError(f"{type(self).__name__} does not say its range.")
 
-    def describe(self):
-        """The range in words, for error messages."""
+    def describe(self) -> str:
+        """The range in words that complete "must be …"."""
         raise NotImplementedError(f"{type(self).__name__} does not say its range.")
 
-    def constrain(self, unconstrained):
-        """Value on the hyperparameter's own scale, differentiable."""
+    def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
+        """The value of an unconstrained form, differentiable.
+
+        Args:
+            unconstrained: Tensor `[..., *unconstrained_shape]`.
+
+        Returns:
+            Tensor `[..., *shape]`.
+        """
         unconstrained = tf.convert_to_tensor(unconstrained)
         return self.bijector(unconstrained.dtype).forward(unconstrained)
 
-    def unconstrain(self, value):
-        """λ of a constrained value; the inverse of `constrain`."""
+    def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
+        """The unconstrained form λ of a value; the inverse of `constrain`.
+
+        Args:
+            value: Tensor `[..., *shape]`.
+
+        Returns:
+            Tensor `[..., *unconstrained_shape]`.
+        """
         value = tf.convert_to_tensor(value)
         return self.bijector(value.dtype).inverse(value)
 
-    def check_value(self, value, argument):
-        """Return `value` as an array, or raise a `ValueError` naming `argument`."""
-        value = np.asarray(value, self.dtype)
+    def check_value(self, value: ArrayLike, argument: str) -> np.ndarray:
+        """Return `value` as an array if the hyperparameter can take it.
+
+        Args:
+            value: A number or array-like.
+            argument: The name by which the error calls it.
+
+        Raises:
+            ValueError: If `value` has another shape than the initial value, or is not
+                in the range.
+        """
+        value = _to_array(value, argument)
         if value.shape != self.shape:
             raise ValueError(
                 f"`{argument}` must have shape {self.shape}, as the initial value "
@@ -112,20 +226,16 @@ class Scale:
         if self.initial.size == 0:
             raise ValueError("`initial` must not be empty. Received: initial=[]")
         self.check_value(self.initial, "initial")
-        if not (self.perturbation_scale > 0 and math.isfinite(self.perturbation_scale)):
-            raise ValueError(
-                "`perturbation_scale` must be positive and finite. "
-                f"Received: perturbation_scale={self.perturbation_scale}"
-            )
-        if self.prior is not None and not isinstance(self.prior, GaussianHyperprior):
+        if self.prior is None:
+            return
+        if not isinstance(self.prior, GaussianHyperprior):
             raise TypeError(
                 "`prior` must be None or a bilevel_tf.scales.GaussianHyperprior. "
                 f"Received: prior={self.prior!r}"
             )
-        if self.prior is not None:
-            self.check_value(np.full(self.shape, self.prior.center), "prior.center")
+        self.check_value(self.prior.center_of(self.shape), "prior.center")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Arguments to make this scale again, as plain Python values."""
         prior = self.prior and keras.saving.serialize_keras_object(self.prior)
         return {
@@ -136,7 +246,7 @@ class Scale:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Scale":
         """The inverse of `get_config`."""
         return cls(**config)
 
@@ -144,3 +254,13 @@ class Scale:
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     __hash__ = None
+
+
+def _to_array(value, argument):
+    try:
+        return np.asarray(value, "float64")
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{argument}` must be a number, or an array or nested list of numbers. "
+            f"Received: {argument}={value!r}"
+        ) from None

@@ -1,6 +1,7 @@
 """Any number."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,27 +9,41 @@ import tensorflow_probability as tfp
 
 from bilevel_tf.scales.scale import Scale
 
-tfb = tfp.bijectors
-
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class Unconstrained(Scale):
-    """Any finite number; its unconstrained value is itself.
+    """Any finite number; value and unconstrained form λ are the same.
 
     Args:
-        initial: Initial value.
-        **kwargs: See `Scale`.
+        initial: Initial value, finite. A list or array makes the hyperparameter
+            vector-valued.
+        perturbation_scale: Initial standard deviation σ of the perturbation of λ, on
+            the unconstrained scale, positive. Defaults to 1, as in the Δ-STN paper.
+            Only methods that perturb hyperparameters use it.
+        learn_perturbation_scale: Whether σ is tuned together with λ. Defaults to
+            `True`.
+        prior: A `GaussianHyperprior` on λ, or `None` for a flat one. Defaults to
+            `None`.
+
+    Raises:
+        ValueError: If `initial` is not finite, or `perturbation_scale` is not positive
+            and finite.
+        TypeError: If `prior` is not a `GaussianHyperprior`.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(log_rate=bt.Unconstrained(-2.5))
+    >>> hp.values()
+    {'log_rate': -2.5}
     """
 
-    def bijector(self, dtype):
-        return tfb.Identity()
+    ends = (-math.inf, math.inf)
 
-    @property
-    def ends(self):
-        return -math.inf, math.inf
+    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
+        return tfp.bijectors.Identity()
 
-    def allows(self, value):
+    def allows(self, value: np.ndarray) -> np.ndarray:
         return np.isfinite(value)
 
-    def describe(self):
+    def describe(self) -> str:
         return "finite"

@@ -1,25 +1,44 @@
 """A number in an interval."""
 
+from typing import Any
+
 import keras
+import tensorflow_probability as tfp
 
 from bilevel_tf.scales.interval import Interval, stretched_sigmoid
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class Uniform(Interval):
-    """A number in an open interval; free through a stretched sigmoid.
+    """A number in an open interval, such as a dropout rate.
+
+    The value is low + (high − low) · sigmoid(λ).
 
     Args:
-        low: Lower end, never reached.
-        high: Upper end, never reached.
+        low: Lower end, which is never reached.
+        high: Upper end, which is never reached.
         initial: Initial value, strictly inside the interval. A list or array makes
             the hyperparameter vector-valued.
-        **kwargs: See `Scale`.
+        perturbation_scale: Initial standard deviation σ of the perturbation of λ, on
+            the unconstrained scale, positive. Defaults to 1, as in the Δ-STN paper.
+            Only methods that perturb hyperparameters use it.
+        learn_perturbation_scale: Whether σ is tuned together with λ. Defaults to
+            `True`.
+        prior: A `GaussianHyperprior` on λ, or `None` for a flat one. Defaults to
+            `None`.
+
+    Raises:
+        ValueError: If `low` and `high` are not finite numbers in this order, `initial`
+            is not between them, or `perturbation_scale` is not positive and finite.
+        TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
 
-    >>> dropout = Uniform(0.0, 0.95, initial=0.05)
+    >>> hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 0.95, initial=0.05))
+    >>> hp.assign({"rate": 0.5})
+    >>> round(hp.values()["rate"], 6)
+    0.5
     """
 
-    def bijector(self, dtype):
+    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
         return stretched_sigmoid(self.low, self.high, dtype)

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.layers.hyper.hyper_layer import references
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
 from bilevel_tf.network.output_heads import check_losses_fit_outputs
@@ -16,7 +16,7 @@ from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.optimizers.following import following
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
-from bilevel_tf.training.binding import bind_layers, check_factor_shapes
+from bilevel_tf.training.binding import bind_references, check_factor_shapes
 from bilevel_tf.training.callbacks import FitCallback, put_first
 from bilevel_tf.training.compile_arguments import (
     choose_method,
@@ -114,9 +114,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             )
         super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.hyperparameters = hyperparameters
-        if not any(layer is hyperparameters for layer in self._layers):
-            # Older releases of Keras 3 track only the layers of the graph.
-            self._layers.append(hyperparameters)
+        _keras.add_layer(self, hyperparameters)
         self.method = None
         self.objective = ValidationLoss()
         self.stepping_optimizer = None
@@ -129,7 +127,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.example_weights = None
         self.network_state = {}
         self.network = KerasNetwork(self)
-        bind_layers(self._flatten_layers(include_self=False), hyperparameters)
+        bind_references(self.network.layers, hyperparameters)
         check_factor_shapes(self.trainable_variables)
 
     # To and from Keras
@@ -225,7 +223,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         response_optimizer: Any = None,
         method: Method | None = None,
         objective: Objective | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Configure training.
 
@@ -285,10 +283,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
-            self._compile_config.config["optimizer"] = optimizer
-        for part in keras.tree.flatten(loss):
-            for reference in references(part):
-                reference.bind(self.hyperparameters)
+            _keras.set_compile_argument(self, "optimizer", optimizer)
+        bind_references([loss, kwargs], self.hyperparameters)
         check_losses_fit_outputs(self.outputs, self.network.losses)
         self.objective = objective
         check_log_names(self)
@@ -332,7 +328,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         validation_split: float = 0.0,
         validation_data: Any = None,
         sample_weight: Any = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train the weights and tune the hyperparameters.
 
@@ -398,7 +394,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         >>> len(history.history["l2"])
         2
         """
-        self._assert_compile_called("fit")
+        _keras.check_compiled(self, "fit")
         if self.method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
                 f"{type(self.method).__name__} differentiates the training loss and "
@@ -463,7 +459,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         >>> model.evaluate_objective(np.ones((4, 3)), np.full((4, 1), 2.0))
         4.0
         """
-        self._assert_compile_called("evaluate_objective")
+        _keras.check_compiled(self, "evaluate_objective")
         data = x, y, sample_weight
         if self.objective.judged_on == "training":
             data = self.objective.prepare(self.network, *data)

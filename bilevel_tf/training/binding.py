@@ -1,28 +1,27 @@
-"""The hyperparameters that layers refer to, bound to the space of their model."""
+"""Hyperparameters that parts of a model refer to, bound to the space of the model."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
-from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.layers.hyper.hyper_layer import references
 
 
-def bind_layers(layers: list[keras.Layer], space: HyperparameterSpace) -> None:
-    """Bind all references that layers or their regularizers hold.
+def bind_references(holders: Iterable[Any], space: HyperparameterSpace) -> None:
+    """Bind all references to hyperparameters that layers or other objects hold.
+
+    Args:
+        holders: The layers or objects.
+        space: The space of the model.
 
     Raises:
         ValueError: If a reference is into another space or its name is unknown.
     """
-    for layer in layers:
-        for reference in _find_references(layer):
+    for holder in holders:
+        for reference in references(holder):
             reference.bind(space)
-
-
-def _find_references(layer: keras.Layer) -> list[Hyperparameter]:
-    if hasattr(layer, "hyperparameters") and callable(layer.hyperparameters):
-        return layer.hyperparameters()
-    holders = [layer, *(v for k, v in vars(layer).items() if k.endswith("regularizer"))]
-    return [reference for holder in holders for reference in references(holder)]
 
 
 def check_factor_shapes(variables: list[keras.Variable]) -> None:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import log_names
 
 
@@ -94,7 +95,6 @@ def _is_finite(variable):
 
 
 def _has_settable_rate(optimizer):
-    # In mixed precision Keras wraps the optimizer. `learning_rate` would show the
-    # present value of a schedule.
+    # In mixed precision Keras wraps the optimizer.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return isinstance(optimizer._learning_rate, keras.Variable)
+    return isinstance(_keras.get_rate_source(optimizer), keras.Variable)

@@ -2,37 +2,26 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from bilevel_tf.hyperparameters.configs import numbers_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.hyper.conv2d import HyperConv2D
-from bilevel_tf.layers.hyper.dense import HyperDense
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
+from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.noise.dropout import HyperDropout
 from bilevel_tf.layers.noise.gaussian_noise import HyperGaussianNoise
-from bilevel_tf.layers.variational.conv2d import VariationalConv2D
-from bilevel_tf.layers.variational.dense import VariationalDense
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.regularizers.normal_prior import NormalPrior
 from bilevel_tf.regularizers.norms import L1, L1L2, L2
 from bilevel_tf.regularizers.weight_prior import WeightPrior
 
-_COUNTERPARTS = {
-    keras.layers.Dense: HyperDense,
-    keras.layers.Conv2D: HyperConv2D,
+_NOISES = {
     keras.layers.Dropout: HyperDropout,
     keras.layers.GaussianNoise: HyperGaussianNoise,
 }
-_VARIATIONAL = {
-    keras.layers.Dense: VariationalDense,
-    keras.layers.Conv2D: VariationalConv2D,
-}
 _VARIATIONAL_ARGUMENTS = ("prior", "bias_prior", "estimator", "initial_scale", "seed")
-_PLAIN = {
-    special: plain
-    for counterparts in (_COUNTERPARTS, _VARIATIONAL)
-    for plain, special in counterparts.items()
-}
+_PLAIN_NOISES = {special: plain for plain, special in _NOISES.items()}
 _PLAIN_REGULARIZERS = {
     L1: keras.regularizers.L1,
     L2: keras.regularizers.L2,
@@ -68,13 +57,13 @@ def hyper_network(model, tune):
 
     def swap(layer):
         arguments = {**tune.get(type(layer), {}), **tune.get(layer.name, {})}
-        hyper = _COUNTERPARTS.get(type(layer), type(layer))
+        hyper = _counterpart(layer)
         config = layer.get_config()
         known = list(config)
-        if type(layer) in _VARIATIONAL:
+        if type(layer) in VARIATIONAL:
             known += _VARIATIONAL_ARGUMENTS
             if "prior" in arguments:
-                hyper = _VARIATIONAL[type(layer)]
+                hyper = VARIATIONAL[type(layer)]
         unknown = set(arguments) - set(known)
         if unknown:
             raise ValueError(
@@ -106,8 +95,8 @@ def plain_network(model):
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def swap(layer):
-        plain = _PLAIN.get(type(layer), type(layer))
-        # Of a variational layer, Keras's arguments alone.
+        plain = _PLAIN_NOISES.get(type(layer), plain_class(type(layer)))
+        # A variational layer has arguments that its Keras class does not have.
         config = plain.get_config(layer)
         config = {key: _current(layer, key, value) for key, value in config.items()}
         return plain.from_config(config)
@@ -115,17 +104,33 @@ def plain_network(model):
     def weights(new, old):
         if isinstance(old, VariationalLayer):
             return [posterior.mean.numpy() for posterior in old.posteriors()]
-        if not isinstance(old, HyperLayer):
-            return [w.numpy() for w in old.weights]
-        if delta is None or old.response is None:
-            return [w.numpy() for w in old.responding_weights()]
-        kernel, bias = old.response_kernel_and_bias(tf.cast(delta, old.dtype))
-        return [w.numpy() for w in (kernel, bias) if w is not None]
+        if isinstance(old, HyperLayer):
+            return _weights_in_force(old, delta)
+        return [w.numpy() for w in old.weights]
 
     functional = keras.Model(model._inputs_struct, model._outputs_struct)
     clone = _clone(functional, swap, weights)
     clone.name = model.name
     return clone
+
+
+def _counterpart(layer):
+    """The class of ours for a layer; its own if it has none or cannot respond."""
+    kind = type(layer)
+    if kind in HYPER and linear_maps(layer) is not None:
+        return HYPER[kind]
+    return _NOISES.get(kind, kind)
+
+
+def _weights_in_force(layer, delta):
+    """The weights of a hyper-layer without those of its responses, at δ or at none."""
+    moved = {}
+    if delta is not None:
+        weights = zip(layer.responding_weights(), layer.weights_at(delta), strict=True)
+        moved = {id(variable): value for variable, value in weights}
+    responses = {id(v) for v in layer.response_variables}
+    own = [v for v in layer.weights if id(v) not in responses]
+    return [moved.get(id(v), v).numpy() for v in own]
 
 
 def graph_from_config(config, custom_objects=None):
@@ -162,8 +167,8 @@ def _structure(model):
 def _current(layer, key, value):
     """A config entry with tuned arguments at their current values."""
     own = getattr(layer, key, None)
-    if isinstance(own, Hyperparameter):
-        return float(own.value())
+    if isinstance(own, (Hyperparameter, list, tuple, dict)) and references(own):
+        return numbers_of(own)
     if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, WeightPrior):
         return value
     plain = _plain_regularizer(own)
@@ -175,17 +180,18 @@ def _plain_regularizer(own):
 
     It has none with a factor per weight, and none around another mean than zero.
     """
+    if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
+        return None
     numbers = {
-        name: np.asarray(f.value() if isinstance(f, Hyperparameter) else f, float)
-        for name, f in vars(own).items()
+        name: np.asarray(value, float) for name, value in numbers_of(vars(own)).items()
     }
     if any(number.ndim for number in numbers.values()):
         return None
     if isinstance(own, NormalPrior):
         half = 0.5 * numbers["precision"] / own.data_size
         return None if numbers["mean"] else keras.regularizers.L2(float(half))
-    plain = _PLAIN_REGULARIZERS.get(type(own))
-    return plain and plain(**{name: float(n) for name, n in numbers.items()})
+    plain = _PLAIN_REGULARIZERS[type(own)]
+    return plain(**{name: float(n) for name, n in numbers.items()})
 
 
 def _check_tuned(model, tune):

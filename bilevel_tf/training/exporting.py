@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
+
 
 def export_saved_model(
     model: keras.Model,
@@ -12,7 +14,7 @@ def export_saved_model(
     *,
     input_signature: Any = None,
     verbose: bool = True,
-    **kwargs,
+    **kwargs: Any,
 ) -> None:
     """Write a SavedModel with the signatures `serve` and, with responses, `serve_at`.
 
@@ -33,15 +35,14 @@ def export_saved_model(
             "of a BilevelModel takes `input_signature` and `verbose`. "
             f"Received: {kwargs!r}"
         )
-    signature = input_signature or keras.tree.map_structure(
-        _make_spec, model._inputs_struct
-    )
+    inputs, outputs = _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    signature = input_signature or keras.tree.map_structure(_make_spec, inputs)
     if not isinstance(signature, (list, tuple)) or input_signature is None:
         signature = [signature]
     archive = keras.export.ExportArchive()
     # Track the graph, not the model: Keras searches all that it tracks, and fails at an
     # optimizer whose learning rate was a variable and is now computed.
-    archive.track(keras.Model(model._inputs_struct, model._outputs_struct))
+    archive.track(keras.Model(inputs, outputs))
     archive.track(model.hyperparameters)
 
     def serve(inputs):

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 
 
@@ -37,7 +38,7 @@ def check_log_names(model: keras.Model) -> None:
     """
     taken = {"loss", *model.objective.log_names}
     taken |= {metric.name for metric in model.metrics}
-    config = model._compile_config.config
+    config = _keras.get_compile_arguments(model)
     compiled = [config.get("metrics"), config.get("weighted_metrics")]
     taken |= {_find_metric_name(metric) for metric in keras.tree.flatten(compiled)}
     if len(model.outputs) > 1:

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
+
 
 class Progress:
     """How far training has come.
@@ -56,7 +58,7 @@ def make_train_function(model: keras.Model) -> Callable:
     """
     method, progress = model.method, model.progress
     inner = InnerSteps(model, math.gcd(model.steps_per_execution, method.train_steps))
-    outer = model._make_function(model.outer_train_step)
+    outer = _keras.make_step_function(model, model.outer_train_step)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):
@@ -98,12 +100,12 @@ class InnerSteps:
     def __init__(self, model: keras.Model, block: int):
         self.block = block
         self._model = model
-        self._single = model._make_function(model.train_step)
+        self._single = _keras.make_step_function(model, model.train_step)
         if block > 1:
             with model.distribute_strategy.scope():
                 first = tf.VariableAggregation.ONLY_FIRST_REPLICA
                 self._taken = tf.Variable(0, dtype=tf.int64, aggregation=first)
-            self._several = model._make_function(self._step_and_count)
+            self._several = _keras.make_step_function(model, self._step_and_count)
 
     def __call__(self, iterator: Iterator, steps: int) -> tuple[dict, int]:
         """Take 1 or `block` steps, or as many as there are batches left.

@@ -15,7 +15,9 @@ class StoredModel:
     methods of this class.
     """
 
-    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs) -> None:
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+    ) -> None:
         """Write the model for serving; what is written does not need this library.
 
         A SavedModel has the signature `serve`, which takes the inputs. If the model is
@@ -104,8 +106,7 @@ class StoredModel:
         if method is not None:
             model._build_stages(model.objective, method)
         if frozen:
-            layers = model._flatten_layers(include_self=False)
-            layers = [layer for layer in layers if layer.name in frozen]
+            layers = [la for la in model.network.layers if la.name in frozen]
             method.attach_responses(layers, space.size)
         return model
 
@@ -132,4 +133,4 @@ class StoredModel:
 def _list_responding(model):
     """List all layers that have a response, also those that were frozen later."""
     layers = model.network.layers
-    return [la for la in layers if isinstance(la, HyperLayer) and la.response]
+    return [la for la in layers if isinstance(la, HyperLayer) and la.responses]

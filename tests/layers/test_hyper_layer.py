@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.hyperparameters import references
 from bilevel_tf.layers.response.structured import StructuredResponse
 
 
@@ -94,7 +95,7 @@ def test_response_with_lora(name):
     layer.build((None, *shape))
     with pytest.raises(ValueError, match="'tuned' has LoRA or quantisation enabled"):
         layer.attach_response(StructuredResponse, 2)
-    assert layer.response is None
+    assert not layer.responses
 
 
 def test_quantization():
@@ -121,17 +122,17 @@ def test_hyperparameters_are_those_of_all_regularizers(name):
         bias_regularizer=bt.L2(space["b"]),
         activity_regularizer=bt.L1(space["c"]),
     )
-    assert [h.name for h in layer.hyperparameters()] == ["a", "b", "c"]
-    assert all(h.space is space for h in layer.hyperparameters())
+    assert [h.name for h in references(layer)] == ["c", "a", "b"]
+    assert all(h.space is space for h in references(layer))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_hyperparameters(name):
     make, _ = LAYERS[name]
-    assert make().hyperparameters() == []
-    assert make(kernel_regularizer="l2").hyperparameters() == []
+    assert references(make()) == []
+    assert references(make(kernel_regularizer="l2")) == []
     function = make(kernel_regularizer=tf.reduce_sum)
-    assert function.hyperparameters() == []
+    assert references(function) == []
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -143,10 +144,10 @@ def test_model_binds_the_references_of_a_config(name):
     )
     written = json.dumps(keras.saving.serialize_keras_object(layer))
     again = keras.saving.deserialize_keras_object(json.loads(written))
-    assert [h.space for h in again.hyperparameters()] == [None, None]
+    assert [h.space for h in references(again)] == [None, None]
     inputs = keras.Input(shape)
     bt.BilevelModel(inputs, again(inputs), hyperparameters=space)
-    assert [h.space for h in again.hyperparameters()] == [space, space]
+    assert [h.space for h in references(again)] == [space, space]
     assert again.activity_regularizer.l2.space is space
 
 
@@ -167,10 +168,10 @@ def test_model_binds_the_references_of_a_config(name):
     ],
     ids=["dense", "dense_3d", "conv", "conv_channels_first"],
 )
-def test_per_example(layer, input_shape, expected):
-    layer.build(input_shape)
+def test_factors_over_outputs(layer, input_shape, expected):
     factors = np.arange(12.0).reshape(3, 4)
-    reshaped = layer.per_example(tf.constant(factors), len(input_shape))
+    kernel = layer.linear_maps()[0]
+    reshaped = kernel.over_outputs(tf.constant(factors), len(input_shape))
     assert reshaped.shape == expected
     np.testing.assert_array_equal(np.squeeze(reshaped), factors)
 

@@ -48,7 +48,7 @@ def make(response_class, convolution=False, **arguments):
 def moved(layer, which, delta):
     """w + Δw_i for every example, `[batch, ...]`."""
     weight = getattr(layer, which).numpy()
-    rows = [layer.response.shift(which, tf.constant(d[None])) for d in delta]
+    rows = [layer.responses[which].shift(tf.constant(d[None])) for d in delta]
     return np.stack([weight + row.numpy() for row in rows])
 
 
@@ -65,7 +65,8 @@ def penalty(layer, which, regularizer, delta, factors=FACTORS):
     delta = tf.constant(delta)
     with begin_pass(delta=delta, values=values):
         weight = getattr(layer, which)
-        return response_penalty(regularizer, layer.response, which, weight, delta)
+        response = layer.responses[which]
+        return response_penalty(regularizer, response, weight, delta)
 
 
 @pytest.mark.parametrize("which", ["kernel", "bias"])
@@ -243,7 +244,7 @@ def test_layer_penalty_without_bias(float64):
 def test_gradient_reaches_weights_and_response(response_class, float64):
     layer = make(response_class, kernel_regularizer=bt.L2(space()["b"]))
     delta = tf.constant(np.random.normal(size=(BATCH, SIZE)))
-    variables = [layer.kernel, *layer.response.variables[:2]]
+    variables = [layer.kernel, *layer.responses["kernel"].variables]
     if response_class is FullResponse:
         variables = variables[:2]
 

@@ -59,18 +59,18 @@ def make(name, response):
 
 def moved_weights(layer, delta):
     """Kernel and bias at one δ of shape `[h]`, formed as the papers write them."""
-    response = {v.name: v.numpy() for v in layer.response.variables}
-    kernel = layer.kernel.numpy()
-    bias = layer.bias.numpy() if layer.use_bias else None
-    if isinstance(layer.response, StructuredResponse):
-        kernel = kernel + (delta @ response["kernel_factor"]) * response["kernel"]
-        if bias is not None:
-            bias = bias + (delta @ response["bias_factor"]) * response["bias"]
-    else:
-        kernel = kernel + np.einsum("k,k...->...", delta, response["kernel"])
-        if bias is not None:
-            bias = bias + np.einsum("k,ku->u", delta, response["bias"])
-    return kernel, bias
+    weights = []
+    for name in ("kernel", "bias"):
+        weight, response = getattr(layer, name), layer.responses.get(name)
+        if weight is None:
+            weights.append(None)
+        elif isinstance(response, StructuredResponse):
+            shift = (delta @ response.factor.numpy()) * response.direction.numpy()
+            weights.append(weight.numpy() + shift)
+        else:
+            shift = np.einsum("k,k...->...", delta, response.jacobian.numpy())
+            weights.append(weight.numpy() + shift)
+    return weights
 
 
 def plain_layer(layer, input_shape, kernel, bias):
@@ -236,34 +236,32 @@ def test_inner_products(which, name, response, float64):
     weight = getattr(layer, which).numpy()
     shifts = [moved_weights(layer, row)[index] - weight for row in delta]
     direction = np.random.normal(size=weight.shape)
-    ours = layer.response
+    ours = layer.responses[which]
     np.testing.assert_allclose(
-        ours.inner(which, tf.constant(direction), tf.constant(delta)),
+        ours.inner(tf.constant(direction), tf.constant(delta)),
         [np.sum(direction * shift) for shift in shifts],
         rtol=1e-10,
         atol=1e-12,
     )
     np.testing.assert_allclose(
-        ours.squared_norm(which, tf.constant(delta)),
+        ours.squared_norm(tf.constant(delta)),
         [np.sum(shift**2) for shift in shifts],
         rtol=1e-10,
     )
     for i in range(BATCH):
-        shift = ours.shift(which, tf.constant(delta[i : i + 1]))
+        shift = ours.shift(tf.constant(delta[i : i + 1]))
         np.testing.assert_allclose(shift, shifts[i], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("response", RESPONSES)
 @pytest.mark.parametrize("name", ["dense", "dense_no_bias", "conv"])
-def test_response_kernel_and_bias(name, response, float64):
+def test_weights_at(name, response, float64):
     layer, _, delta = make(name, response)
-    kernel, bias = layer.response_kernel_and_bias(tf.constant(delta[:1]))
-    expected_kernel, expected_bias = moved_weights(layer, delta[0])
-    np.testing.assert_allclose(kernel, expected_kernel, rtol=1e-12, atol=1e-14)
-    if expected_bias is None:
-        assert bias is None
-    else:
-        np.testing.assert_allclose(bias, expected_bias, rtol=1e-12, atol=1e-14)
+    ours = layer.weights_at(tf.constant(delta[:1]))
+    expected = [w for w in moved_weights(layer, delta[0]) if w is not None]
+    assert len(ours) == (2 if layer.use_bias else 1)
+    for weight, moved in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(weight, moved, rtol=1e-12, atol=1e-14)
 
 
 # How a response starts
@@ -281,8 +279,9 @@ def fresh(name, response_class=StructuredResponse, **arguments):
 @pytest.mark.parametrize("name", ["dense", "dense_3d", "conv"])
 def test_new_structured_response_changes_nothing(name, rows):
     layer, x = fresh(name)
-    np.testing.assert_array_equal(layer.response.kernel_factor, 0.0 * np.ones((3, 4)))
-    np.testing.assert_array_equal(layer.response.bias_factor, 0.0 * np.ones((3, 4)))
+    kernel, bias = layer.responses.values()
+    np.testing.assert_array_equal(kernel.factor, 0.0 * np.ones((3, 4)))
+    np.testing.assert_array_equal(bias.factor, 0.0 * np.ones((3, 4)))
     with begin_pass(delta=tf.random.normal([rows, SIZE])):
         perturbed = layer(x)
     np.testing.assert_array_equal(perturbed, layer(x))
@@ -291,7 +290,7 @@ def test_new_structured_response_changes_nothing(name, rows):
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_response_kernel_starts_at_the_kernel(name):
     layer, _ = fresh(name)
-    np.testing.assert_array_equal(layer.response.kernel, layer.kernel)
+    np.testing.assert_array_equal(layer.responses["kernel"].direction, layer.kernel)
 
 
 @pytest.mark.parametrize("initializer", ["kernel", "random"])
@@ -299,8 +298,9 @@ def test_response_kernel_never_starts_at_zero(initializer):
     layer = bt.HyperDense(4, kernel_initializer="zeros")
     layer.build((None, 6))
     layer.attach_response(StructuredResponse, SIZE, initializer=initializer)
-    assert np.min(np.abs(layer.response.kernel)) > 0
-    assert np.max(np.abs(layer.response.kernel)) <= np.sqrt(6 / (6 + 4))
+    direction = layer.responses["kernel"].direction
+    assert np.min(np.abs(direction)) > 0
+    assert np.max(np.abs(direction)) <= np.sqrt(6 / (6 + 4))
 
 
 def initial_weights(shape, dtype=None):
@@ -326,7 +326,8 @@ def test_response_kernel_is_another_draw(layer_class, initializer):
     layer = layer_class(**size, kernel_initializer=initializer)
     layer.build(shape)
     layer.attach_response(StructuredResponse, SIZE, initializer="random")
-    kernel, response = layer.kernel.numpy(), layer.response.kernel.numpy()
+    kernel = layer.kernel.numpy()
+    response = layer.responses["kernel"].direction.numpy()
     assert response.shape == kernel.shape
     # Uncorrelated, within six standard errors, and of one spread.
     correlation = np.corrcoef(kernel.ravel(), response.ravel())[0, 1]
@@ -338,7 +339,7 @@ def test_response_bias_is_bounded_by_fan_in():
     layer = bt.HyperConv2D(400, (3, 2))
     layer.build((None, 6, 5, 2))
     layer.attach_response(StructuredResponse, SIZE)
-    bias = layer.response.bias.numpy()
+    bias = layer.responses["bias"].direction.numpy()
     bound = 1 / np.sqrt(3 * 2 * 2)
     assert np.max(np.abs(bias)) <= bound
     assert np.max(np.abs(bias)) > 0.9 * bound
@@ -347,7 +348,7 @@ def test_response_bias_is_bounded_by_fan_in():
 
 def test_full_response_starts_small():
     layer, _ = fresh("dense", FullResponse)
-    kernel = layer.response.kernel.numpy()
+    kernel = layer.responses["kernel"].jacobian.numpy()
     assert kernel.shape == (SIZE, 6, 4)
     np.testing.assert_allclose(kernel.std(), 0.01, rtol=0.4)
 
@@ -361,7 +362,7 @@ def test_response_weights_are_not_trainable(name, response_class):
     layer, _ = fresh(name, response_class)
     kinds = 2 if response_class is StructuredResponse else 1
     weights = 2 if layer.use_bias else 1
-    assert len(layer.response.variables) == kinds * weights
+    assert len(layer.response_variables) == kinds * weights
     assert len(layer.trainable_weights) == weights
     assert len(layer.non_trainable_weights) == kinds * weights
     assert len({v.path for v in layer.weights}) == len(layer.weights)
@@ -369,13 +370,13 @@ def test_response_weights_are_not_trainable(name, response_class):
 
 def test_attaching_again_keeps_the_response():
     layer, _ = fresh("dense")
-    response = layer.response
-    values = [np.random.normal(size=v.shape) for v in response.variables]
-    for variable, value in zip(response.variables, values, strict=True):
+    responses = dict(layer.responses)
+    values = [np.random.normal(size=v.shape) for v in layer.response_variables]
+    for variable, value in zip(layer.response_variables, values, strict=True):
         variable.assign(value)
     layer.attach_response(StructuredResponse, SIZE)
-    assert layer.response is response
-    for variable, value in zip(layer.response.variables, values, strict=True):
+    assert layer.responses == responses
+    for variable, value in zip(layer.response_variables, values, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-6)
 
 
@@ -385,10 +386,12 @@ def test_attaching_again_keeps_the_response():
 def test_attaching_another_replaces_the_response(response_class, size):
     layer, x = fresh("dense")
     layer.attach_response(response_class, size)
-    assert type(layer.response) is response_class
-    assert layer.response.size == size
+    assert list(layer.responses) == ["kernel", "bias"]
+    for response in layer.responses.values():
+        assert type(response) is response_class
+        assert response.size == size
     # The old one's weights are gone from the layer.
-    ours = {id(v) for v in [layer.kernel, layer.bias, *layer.response.variables]}
+    ours = {id(v) for v in [layer.kernel, layer.bias, *layer.response_variables]}
     assert {id(v) for v in layer.weights} == ours
     with begin_pass(delta=tf.ones([1, size])):
         assert layer(x).shape == (BATCH, 4)
@@ -411,8 +414,8 @@ def test_frozen_layers_do_not_respond():
     model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     model.compile(loss="mse")
     assert model.network.responding_layers == [free]
-    assert frozen.response is None
-    assert isinstance(free.response, StructuredResponse)
+    assert not frozen.responses
+    assert isinstance(free.responses["kernel"], StructuredResponse)
     x = np.ones((3, 6), "float32")
     with begin_pass(delta=tf.ones([3, 1])):
         within = frozen(x)
@@ -465,7 +468,7 @@ def test_a_shared_layer_on_inputs_of_two_ranks(float64):
     layer = bt.HyperDense(3)
     layer.build((None, 4))
     layer.attach_response(StructuredResponse, 2)
-    layer.response.kernel_factor.assign(np.random.normal(size=(2, 3)))
+    layer.responses["kernel"].factor.assign(np.random.normal(size=(2, 3)))
     x, delta = np.random.normal(size=(5, 4)), np.random.normal(size=(5, 2))
     with begin_pass(delta=tf.constant(delta)):
         flat, long = layer(x), layer(np.stack([x, 2 * x], 1))

@@ -157,15 +157,15 @@ class Ridge:
 
     def set_response(self, jacobian):
         """Make Θ what it is given to be; of rank one if structured."""
-        response = self.layer.response
-        if isinstance(response, FullResponse):
-            response.kernel.assign(jacobian.T[:, :-1, None])
-            response.bias.assign(jacobian.T[:, -1:])
+        kernel, bias = self.layer.responses.values()
+        if isinstance(kernel, FullResponse):
+            kernel.jacobian.assign(jacobian.T[:, :-1, None])
+            bias.jacobian.assign(jacobian.T[:, -1:])
             return
-        response.kernel.assign(jacobian[:-1])
-        response.bias.assign(jacobian[-1])
-        response.kernel_factor.assign([[1.0]])
-        response.bias_factor.assign([[1.0]])
+        kernel.direction.assign(jacobian[:-1])
+        bias.direction.assign(jacobian[-1])
+        kernel.factor.assign([[1.0]])
+        bias.factor.assign([[1.0]])
 
     def set_exact(self):
         """Weights and Θ those of the true best response at λ."""
@@ -179,9 +179,8 @@ class Ridge:
         """Θ, `[d + 1, h]`."""
         columns = []
         for row in np.eye(len(self.names)):
-            kernel = self.layer.response.shift("kernel", row[None])
-            bias = self.layer.response.shift("bias", row[None])
-            columns.append(np.append(kernel, bias))
+            shifts = [r.shift(row[None]) for r in self.layer.responses.values()]
+            columns.append(np.append(*shifts))
         return np.stack(columns, 1)
 
     def weights_at_current(self):
@@ -226,9 +225,9 @@ def relative_error(found, exact):
     return np.linalg.norm(found - exact) / np.linalg.norm(exact)
 
 
-def randomize(response, seed):
+def randomize(layer, seed):
     random = np.random.default_rng(seed)
-    for variable in response.variables:
+    for variable in layer.response_variables:
         variable.assign(random.normal(size=variable.shape))
 
 
@@ -248,7 +247,7 @@ class TestTheorem3:
     def test_any_sigma_where_l2_is_linear(self, method, names, seed, float64):
         ridge = Ridge(method, names, sigma=0.5)
         ridge.set_weights(ridge.best_response(ridge.point))
-        randomize(ridge.layer.response, seed)
+        randomize(ridge.layer, seed)
         assert relative_error(ridge.response(), ridge.jacobian(ridge.point)) > 0.1
         ridge.repeat(method.update_response, 3000, rate=0.1)
         assert relative_error(ridge.response(), ridge.jacobian(ridge.point)) < 1e-6
@@ -256,7 +255,7 @@ class TestTheorem3:
     def test_small_sigma_on_a_nonlinear_scale(self, method, names, seed, float64):
         ridge = Ridge(method, names, scale=bt.Positive, sigma=0.01)
         ridge.set_weights(ridge.best_response(ridge.point))
-        randomize(ridge.layer.response, seed)
+        randomize(ridge.layer, seed)
         ridge.repeat(method.update_response, 3000, rate=0.025 / 0.01**2)
         assert relative_error(ridge.response(), ridge.jacobian(ridge.point)) < 1e-3
 
@@ -264,7 +263,7 @@ class TestTheorem3:
         ridge = Ridge(method, names, sigma=0.5)
         weights = np.random.default_rng(seed).normal(size=ridge.features + 1)
         ridge.set_weights(weights)
-        randomize(ridge.layer.response, seed)
+        randomize(ridge.layer, seed)
         ridge.repeat(method.update_response, 3000, rate=0.1)
         exact = ridge.jacobian(ridge.point, weights)
         assert relative_error(ridge.response(), exact) < 1e-5

@@ -71,6 +71,26 @@ def test_the_tolerance_schedule_is_honoured():
     assert history["iterations"][-1] < 10
 
 
+def test_the_history_says_why_every_solve_stopped():
+    found = logistic().minimize(bt.methods.HOAG(), 3.0, outer_iterations=2)
+    assert found.history["converged"].tolist() == [True, True]
+    assert found.history["status"].tolist() == [bt.methods.Status.CONVERGED] * 2
+    method = bt.methods.HOAG(1e-9, least_tolerance=1e-9, iterations=1)
+    found = logistic().minimize(method, 3.0, outer_iterations=1)
+    assert not found.history["converged"][0]
+    assert found.history["status"][0] == bt.methods.Status.OUT_OF_ITERATIONS
+
+
+def test_it_warns_if_a_solve_breaks_down():
+    # The inner loss does not change along w[0] − w[1].
+    inner = lambda w, h: (w[0] + w[1] - h) ** 2  # noqa: E731
+    outer = lambda w, h: w[0] + 2.0 * w[1]  # noqa: E731
+    w, h = tf.zeros(2, tf.float64), tf.constant(1.0, tf.float64)
+    method = bt.methods.HOAG(tolerance=1e-3)
+    with pytest.warns(RuntimeWarning, match=r"in 1 of 1 outer.*SINGULAR\. The Hess"):
+        method.minimize(inner, outer, w, h, outer_iterations=1)
+
+
 def test_a_step_that_increases_the_loss_is_taken_back():
     # A first step of length 1 is too long here.
     outer = lambda w, h: 1e3 * tf.reduce_sum((w - 0.7) ** 2)  # noqa: E731

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.methods import Status
 from tests.methods.problems import (
     Quadratic,
     SmallNetwork,
@@ -107,9 +108,10 @@ def test_neumann_finds_a_rate_that_converges():
 
 def test_a_diverging_series_is_said(quadratic):
     top = float(tf.reduce_max(tf.linalg.eigvalsh(quadratic.hessian)))
-    assert not solve(quadratic, bt.Neumann(20, learning_rate=2.5 / top)).report[
-        "converged"
-    ]
+    with pytest.warns(RuntimeWarning, match="Neumann: DIVERGED.*`learning_rate`"):
+        report = solve(quadratic, bt.Neumann(20, learning_rate=2.5 / top)).report
+    assert not report["converged"]
+    assert int(report["status"]) == Status.DIVERGED
     assert solve(quadratic, bt.Neumann(20, learning_rate=1.5 / top)).report["converged"]
 
 
@@ -168,10 +170,13 @@ def test_gauss_newton_leaves_out_the_curvature_of_the_network():
     )
     np.testing.assert_allclose(inner(w, h), network.inner(w, h))
     options = {"iterations": 200, "tolerance": 1e-12, "damping": 0.1}
-    found, exact = (
-        bt.hypergradient(inner, network.outer, w, h, method(**options))
-        for method in (bt.methods.GaussNewton, bt.ConjugateGradient)
+    found = bt.hypergradient(
+        inner, network.outer, w, h, bt.methods.GaussNewton(**options)
     )
+    with pytest.warns(RuntimeWarning, match="NOT_POSITIVE_DEFINITE.*GaussNewton"):
+        exact = bt.hypergradient(
+            inner, network.outer, w, h, bt.ConjugateGradient(**options)
+        )
     assert found.report["converged"]
     assert distance(found.gradients, exact.gradients) > 1e-3
 
@@ -267,8 +272,10 @@ def test_an_indefinite_hessian_is_said_and_what_there_is_returned():
     h = tf.constant(1.0, tf.float64)
     inner = lambda w, h: h * w[0] ** 2 - w[1] ** 2 + h * w[1]  # noqa: E731
     outer = lambda w, h: w[0] + 2.0 * w[1]  # noqa: E731
-    found = bt.hypergradient(inner, outer, w, h, bt.ConjugateGradient(10))
+    with pytest.warns(RuntimeWarning, match="ConjugateGradient: NOT_POSITIVE_DEFI"):
+        found = bt.hypergradient(inner, outer, w, h, bt.ConjugateGradient(10))
     assert not found.report["converged"]
+    assert int(found.report["status"]) == Status.NOT_POSITIVE_DEFINITE
     assert np.isfinite(found.gradients)
 
 
@@ -278,8 +285,77 @@ def test_a_singular_hessian_is_said():
     inner = lambda w, h: (w[0] + w[1] - h) ** 2  # noqa: E731
     outer = lambda w, h: w[0] + 2.0 * w[1]  # noqa: E731
     for method in (bt.ConjugateGradient(10), bt.methods.ExactImplicit()):
-        found = bt.hypergradient(inner, outer, w, h, method)
+        with pytest.warns(RuntimeWarning, match="SINGULAR.*Add `damping`"):
+            found = bt.hypergradient(inner, outer, w, h, method)
         assert not found.report["converged"]
+        assert int(found.report["status"]) == Status.SINGULAR
+
+
+def test_an_infinite_outer_gradient_is_said(quadratic):
+    outer = lambda w, h: tf.reduce_sum(tf.sqrt(w - quadratic.optimum))  # noqa: E731
+    for method in (
+        bt.ConjugateGradient(6),
+        bt.Neumann(5),
+        bt.methods.ExactImplicit(),
+        bt.methods.T1T2(),
+        bt.methods.HOAG(),
+    ):
+        with pytest.warns(RuntimeWarning, match="NOT_FINITE.*Check the data"):
+            found = bt.hypergradient(
+                quadratic.inner, outer, quadratic.optimum, quadratic.h, method
+            )
+        assert int(found.report["status"]) == Status.NOT_FINITE
+
+
+def test_neither_stopping_early_nor_a_graph_warns(quadratic, recwarn):
+    found = solve(quadratic, bt.ConjugateGradient(2, 1e-12))
+    assert int(found.report["status"]) == Status.OUT_OF_ITERATIONS
+    diverging = tf.function(lambda: solve(quadratic, bt.Neumann(20, learning_rate=1.0)))
+    assert int(diverging().report["status"]) == Status.DIVERGED
+    assert not [w for w in recwarn if w.category is RuntimeWarning]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *EXACT.values(),
+        bt.methods.T1T2(),
+        bt.methods.EmpiricalFisher(damping=1.0),
+        bt.methods.HOAG(),
+    ],
+)
+def test_reports_have_the_same_keys(quadratic, method):
+    inner = composed(quadratic)
+    if isinstance(method, bt.methods.EmpiricalFisher):
+        inner = lambda w, h: quadratic.inner(w, h) * tf.ones(3, w.dtype)  # noqa: E731
+    report = solve(quadratic, method, inner).report
+    assert list(report) == ["status", "converged", "iterations", "residual", "gap"]
+    assert report["converged"]
+    assert np.isnan(report["residual"]) == isinstance(method, bt.methods.T1T2)
+
+
+def test_an_unknown_argument_is_named_with_those_that_there_are():
+    with pytest.raises(
+        TypeError,
+        match=r"Neumann has no.*`steps`\. Did you mean .*`train_steps`.*\? Its "
+        "arguments are terms, learning_rate, power_iterations, train_steps, "
+        r"valid_steps, warmup_epochs\. Received: steps=3",
+    ):
+        bt.Neumann(steps=3)
+    with pytest.raises(
+        TypeError, match=r"T1T2 has no argument `x`\. Its arguments are"
+    ):
+        bt.methods.T1T2(x=3)
+    with pytest.raises(
+        TypeError, match=r"GaussNewton has no argument `dampening`.*damp"
+    ):
+        bt.methods.GaussNewton(dampening=0.1)
+    with pytest.raises(
+        TypeError, match=r"RMAD has no.*fraction_bits, restart, fixed_b"
+    ):
+        bt.methods.RMAD(3, truncation=2)
+    with pytest.raises(TypeError, match=r"Greedy.*'truncation'"):
+        bt.methods.Greedy(truncation=1)
 
 
 def test_variables_and_structures_are_accepted(quadratic):

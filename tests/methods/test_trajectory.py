@@ -107,7 +107,7 @@ def test_unrolled_is_the_derivative_of_real_training(by_differences, make_optimi
     end = RealTraining(make_optimizer)(NETWORK.hyperparameters)
     close(result.weights, end)
     close(result.outer_loss, NETWORK.outer(end, NETWORK.hyperparameters))
-    assert int(result.report["steps"]) == STEPS
+    assert int(result.report["iterations"]) == STEPS
     assert int(result.report["first_bad_step"]) == -1
 
 
@@ -387,7 +387,11 @@ def test_a_start_that_is_not_recovered_is_reported():
             return ([weights[0] + 1, *weights[1:]], *rest)
 
     assert found(bt.methods.RMAD(STEPS)).report["recovered"]
-    assert not found(Careless(STEPS)).report["recovered"]
+    with pytest.warns(RuntimeWarning, match="Careless: NOT_RECOVERED.*is wrong"):
+        report = found(Careless(STEPS)).report
+    assert not report["recovered"]
+    assert not report["converged"]
+    assert int(report["status"]) == bt.methods.Status.NOT_RECOVERED
 
 
 def test_reversible_keeps_one_buffer_per_period():
@@ -686,7 +690,76 @@ def test_the_step_in_which_weights_became_infinite_is_named(method):
     with pytest.raises(FloatingPointError, match="in step 3 of"):
         hypergradient(inner, outer, *given, method, optimizer)
     run = tf.function(lambda w, h: hypergradient(inner, outer, w, h, method, optimizer))
-    assert int(run(*given).report["first_bad_step"]) == 3
+    report = run(*given).report
+    assert int(report["first_bad_step"]) == 3
+    assert int(report["status"]) == bt.methods.Status.NOT_FINITE
+    assert int(report["iterations"]) == STEPS
+
+
+KEYS = ["status", "converged", "iterations", "residual"]
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "extras"),
+    [
+        (bt.Unrolled(STEPS), STEPS, ["first_bad_step"]),
+        (bt.methods.ForwardMode(STEPS), STEPS, ["first_bad_step"]),
+        (bt.methods.RMAD(STEPS), STEPS, ["first_bad_step", "recovered"]),
+        (bt.methods.DrMAD(STEPS), STEPS, ["first_bad_step"]),
+        (bt.methods.Greedy(), 1, ["first_bad_step"]),
+        (bt.methods.DARTS(0.1), 1, []),
+        (bt.methods.DARTS(0.1, "finite_difference"), 1, []),
+        (bt.methods.DARTS(second_order=None), 0, []),
+    ],
+)
+def test_reports_have_the_same_keys(method, steps, extras):
+    result = hypergradient(
+        lambda w, h: h * w**2,
+        lambda w, h: h + w**2,
+        tf.constant(2.0, tf.float64),
+        tf.constant(0.3, tf.float64),
+        method,
+        momentum_sgd(),
+    )
+    assert list(result.report) == [*KEYS, *extras]
+    assert int(result.report["status"]) == bt.methods.Status.CONVERGED
+    assert result.report["converged"]
+    assert int(result.report["iterations"]) == steps
+    assert np.isnan(result.report["residual"])
+
+
+def test_forward_mode_in_real_time_reports_all_steps_of_training():
+    method = bt.methods.ForwardMode(1)
+    w, h = [tf.constant(2.0, tf.float64)], [tf.constant(0.3, tf.float64)]
+    problem = Problem(
+        lambda w, h, t: tf.cast(t + 1, tf.float64) ** 600 * h[0] * w[0] ** 2,
+        lambda w, h: w[0],
+        w,
+        h,
+        optimizer=keras.optimizers.SGD(0.1),
+    )
+    run = method.run(problem)
+    state, tangents = run.start(), method.initial_tangents(run)
+    statuses = []
+    for t in range(4):
+        state, tangents = method.advance(run, t, state, tangents)
+        report = method.read(run, state, tangents).report
+        assert int(report["iterations"]) == t + 1
+        statuses.append((int(report["status"]), int(report["first_bad_step"])))
+    assert statuses[0] == (bt.methods.Status.CONVERGED, -1)
+    assert statuses[3] == (bt.methods.Status.NOT_FINITE, 3)
+
+
+def test_darts_reports_weights_that_are_not_finite():
+    with pytest.warns(RuntimeWarning, match="DARTS: NOT_FINITE"):
+        result = hypergradient(
+            lambda w, h: h * tf.exp(w),
+            lambda w, h: w,
+            tf.constant(1000.0, tf.float64),
+            tf.constant(0.3, tf.float64),
+            bt.methods.DARTS(0.1),
+        )
+    assert not result.report["converged"]
 
 
 # As part of a program.

@@ -191,6 +191,8 @@ def test_too_few_iterations_are_reported():
     tuned, report = start.fit_evidence(iterations=2, tolerance=1e-12)
     assert not report["converged"]
     assert report["iterations"] == 2
+    assert report["status"] == bt.methods.Status.OUT_OF_ITERATIONS
+    assert report["residual"] > 1e-6
     twice = start.mackay_step().mackay_step()
     np.testing.assert_allclose(tuned.noise_precision, twice.noise_precision)
 

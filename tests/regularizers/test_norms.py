@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.hyperparameters import references
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
-from bilevel_tf.regularizers.norms import factor_value
 
 FIXED = {
     "l1": (bt.L1(0.3), keras.regularizers.L1(0.3)),
@@ -100,16 +100,6 @@ def test_takes_the_mean_over_the_examples_factors(name, float64):
     np.testing.assert_allclose(value, formula(weight, a.mean(), b.mean()), rtol=1e-12)
 
 
-def test_factor_value(float64):
-    space = make()
-    assert factor_value(0.5, "float32").dtype == tf.float32
-    np.testing.assert_allclose(factor_value(space["a"], "float64"), 0.1, rtol=1e-12)
-    with begin_pass(values={"a": tf.constant([0.1, 0.2])}):
-        factors = factor_value(space["a"], "float32")
-    assert factors.dtype == tf.float32
-    np.testing.assert_allclose(factors, [0.1, 0.2], rtol=1e-6)
-
-
 def test_layer_takes_it_as_its_loss(float64):
     space = make()
     layer = bt.HyperDense(3, kernel_regularizer=bt.L2(space["b"]))
@@ -140,9 +130,8 @@ def test_tuned_config_round_trip(name, float64):
     weight = np.random.normal(size=(4, 3))
     # Not bound to a space, it stands for the initial values.
     np.testing.assert_allclose(again(weight), formula(weight, 0.1, 0.5), rtol=1e-12)
-    references = [v for v in vars(again).values() if not isinstance(v, float)]
-    assert references
-    for reference in references:
+    assert references(again)
+    for reference in references(again):
         reference.bind(space)
     np.testing.assert_allclose(again(weight), formula(weight, 0.9, 0.5), rtol=1e-12)
 
@@ -157,10 +146,15 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf"), "0.1", None])
+@pytest.mark.parametrize(
+    "factor", [-0.1, float("nan"), float("inf"), "0.1", None, True]
+)
 @pytest.mark.parametrize(("regularizer", "argument"), ARGUMENTS)
 def test_factor_is_not_a_non_negative_number(regularizer, argument, factor):
-    expected = f"`{argument}` must be a hyperparameter .* non-negative .*={factor!r}"
+    expected = (
+        f"`{argument}` of {regularizer.__name__} must be at least 0 and finite: a "
+        f"number, or a hyperparameter.*={factor!r}"
+    )
     with pytest.raises(ValueError, match=expected):
         regularizer(**{argument: factor})
 
@@ -176,5 +170,5 @@ def test_a_factor_per_unit(regularizer, argument):
 
 
 def test_a_scale_is_no_reference_to_a_hyperparameter():
-    with pytest.raises(ValueError, match="`l2` must be a hyperparameter such as"):
+    with pytest.raises(ValueError, match=r"`l2` of L2 must be .* space\['name'\]"):
         bt.L2(bt.Positive(0.5))

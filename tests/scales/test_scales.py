@@ -1,6 +1,8 @@
 """Scales against their formulas, and what they refuse."""
 
+import dataclasses
 import json
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -14,51 +16,126 @@ def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
-UNIFORM = bt.Uniform(-0.5, 0.95, initial=0.05)
-LOG_UNIFORM = bt.LogUniform(1e-7, 1e-1, initial=1e-5)
-POSITIVE = bt.Positive(0.3)
-UNCONSTRAINED = bt.Unconstrained(-2.5)
-INTEGER = bt.Integer(-2, 5, initial=1)
+NAN, INF = float("nan"), float("inf")
 
-# Scale, its constrained value at λ, and values that it takes.
-CONTINUOUS = {
-    "uniform": (
-        UNIFORM,
-        lambda x: -0.5 + 1.45 * sigmoid(x),
-        [-0.499, -0.1, 0.0, 0.05, 0.949],
+
+@dataclasses.dataclass
+class Case:
+    """A row of the table: a new scale needs no other.
+
+    Attributes:
+        make: Function that makes the scale from its initial value.
+        initial: An initial value.
+        formula: The value at λ, in NumPy.
+        values: Values that the scale takes.
+        refused: Values that it refuses.
+        described: How the error describes its range.
+        ends: Its ends.
+        python_type: Type of a value that is read.
+    """
+
+    make: Callable
+    initial: float
+    formula: Callable
+    values: list
+    refused: list
+    described: str
+    ends: tuple
+    python_type: type = float
+
+    @property
+    def scale(self):
+        return self.make(self.initial)
+
+
+TABLE = {
+    "uniform": Case(
+        make=lambda initial: bt.Uniform(-0.5, 0.95, initial=initial),
+        initial=0.05,
+        formula=lambda x: -0.5 + 1.45 * sigmoid(x),
+        values=[-0.499, -0.1, 0.0, 0.05, 0.949],
+        refused=[-0.5, 0.95, -0.6, 1.1],
+        described="strictly between low=-0.5 and high=0.95",
+        ends=(-0.5, 0.95),
     ),
-    "log_uniform": (
-        LOG_UNIFORM,
-        lambda x: 1e-7 * (1e-1 / 1e-7) ** sigmoid(x),
-        [1.01e-7, 1e-5, 3e-3, 0.099],
+    "log_uniform": Case(
+        make=lambda initial: bt.LogUniform(1e-7, 1e-1, initial=initial),
+        initial=1e-5,
+        formula=lambda x: 1e-7 * (1e-1 / 1e-7) ** sigmoid(x),
+        values=[1.01e-7, 1e-5, 3e-3, 0.099],
+        refused=[1e-7, 1e-1, 0.0, -1e-2],
+        described="strictly between low=1e-07 and high=0.1",
+        ends=(1e-7, 1e-1),
     ),
-    "positive": (POSITIVE, lambda x: np.log1p(np.exp(x)), [1e-8, 0.3, 1.0, 40.0]),
-    "unconstrained": (UNCONSTRAINED, lambda x: x, [-1e6, -2.5, 0.0, 1e-9, 7.0]),
+    "positive": Case(
+        make=bt.Positive,
+        initial=0.3,
+        formula=lambda x: np.log1p(np.exp(x)),
+        values=[1e-8, 0.3, 1.0, 40.0],
+        refused=[0.0, -1.0, INF],
+        described="positive",
+        ends=(0.0, INF),
+    ),
+    "unconstrained": Case(
+        make=bt.Unconstrained,
+        initial=-2.5,
+        formula=lambda x: x,
+        values=[-1e6, -2.5, 0.0, 1e-9, 7.0],
+        refused=[INF, -INF],
+        described="finite",
+        ends=(-INF, INF),
+    ),
+    "integer": Case(
+        make=lambda initial: bt.Integer(-2, 5, initial=initial),
+        initial=1,
+        formula=lambda x: np.floor(-2 + 8 * sigmoid(x)),
+        values=[-2, -1, 0, 1, 2, 3, 4, 5],
+        refused=[-3, 6, 2.5],
+        described="a whole number from low=-2 to high=5",
+        ends=(-2, 5),
+        python_type=int,
+    ),
 }
-SCALES = {name: case[0] for name, case in CONTINUOUS.items()} | {"integer": INTEGER}
+SCALES = {name: case.scale for name, case in TABLE.items()}
+DIFFERENTIABLE = [name for name, scale in SCALES.items() if scale.differentiable]
+UNIFORM, INTEGER = SCALES["uniform"], SCALES["integer"]
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", TABLE)
+def test_says_what_is_special(name):
+    case, scale = TABLE[name], SCALES[name]
+    assert scale.differentiable == (name != "integer")
+    assert scale.python_type is case.python_type
+    assert tuple(scale.ends) == case.ends
+    assert scale.unconstrained_shape == scale.shape == ()
+    assert scale.size == 1
+    assert np.all(scale.allows(np.array(case.values)))
+    read = bt.HyperparameterSpace(x=scale).values()["x"]
+    assert type(read) is case.python_type
+    vector = bt.HyperparameterSpace(x=case.make([case.initial] * 2)).values()["x"]
+    assert vector.dtype == np.dtype(case.python_type)
+
+
+@pytest.mark.parametrize("name", TABLE)
 def test_constrain_is_the_formula(name):
-    scale, formula, _ = CONTINUOUS[name]
+    scale, formula = SCALES[name], TABLE[name].formula
     unconstrained = np.linspace(-8.0, 8.0, 33)
     constrained = scale.constrain(unconstrained)
     assert constrained.dtype == tf.float64
     np.testing.assert_allclose(constrained, formula(unconstrained), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", TABLE)
 def test_round_trip_from_constrained(name):
-    scale, _, values = CONTINUOUS[name]
-    values = np.array(values)
+    scale, values = SCALES[name], np.array(TABLE[name].values, "float64")
     np.testing.assert_allclose(
         scale.constrain(scale.unconstrain(values)), values, rtol=1e-12, atol=1e-15
     )
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_round_trip_from_unconstrained(name):
-    scale, _, _ = CONTINUOUS[name]
+    scale = SCALES[name]
     unconstrained = np.linspace(-6.0, 6.0, 25)
     np.testing.assert_allclose(
         scale.unconstrain(scale.constrain(unconstrained)),
@@ -68,9 +145,9 @@ def test_round_trip_from_unconstrained(name):
     )
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_constrain_is_differentiable(name):
-    scale, formula, _ = CONTINUOUS[name]
+    scale, formula = SCALES[name], TABLE[name].formula
     at = tf.constant(np.linspace(-3.0, 3.0, 7))
     with tf.GradientTape() as tape:
         tape.watch(at)
@@ -179,40 +256,20 @@ def test_equality():
 # What is refused
 
 
-@pytest.mark.parametrize("initial", [0.0, 1.0, -0.1, 1.1])
-def test_uniform_initial_outside(initial):
-    with pytest.raises(
-        ValueError, match=r"`initial` must be strictly between low=0\.0 and high=1\.0"
-    ):
-        bt.Uniform(0.0, 1.0, initial=initial)
+@pytest.mark.parametrize("name", TABLE)
+def test_initial_outside(name):
+    case = TABLE[name]
+    for initial in case.refused:
+        with pytest.raises(ValueError, match=f"`initial` must be {case.described}"):
+            case.make(initial)
 
 
-@pytest.mark.parametrize("initial", [1e-4, 1.0, 0.0, -1e-2])
-def test_log_uniform_initial_outside(initial):
-    with pytest.raises(
-        ValueError, match=r"`initial` must be strictly between low=0\.0001"
-    ):
-        bt.LogUniform(1e-4, 1.0, initial=initial)
-
-
-@pytest.mark.parametrize("initial", [0.0, -1.0])
-def test_positive_initial_outside(initial):
-    with pytest.raises(ValueError, match="`initial` must be positive"):
-        bt.Positive(initial)
-
-
-@pytest.mark.parametrize("initial", [float("inf"), float("-inf")])
-def test_unconstrained_initial_infinite(initial):
-    with pytest.raises(ValueError, match="`initial` must be finite"):
-        bt.Unconstrained(initial)
-
-
-@pytest.mark.parametrize("initial", [-1, 5, 2.5])
-def test_integer_initial_outside_or_not_whole(initial):
-    with pytest.raises(
-        ValueError, match="`initial` must be a whole number from low=0 to high=4"
-    ):
-        bt.Integer(0, 4, initial=initial)
+@pytest.mark.parametrize("initial", ["a", None, [0.5, "b"], [[0.5], [0.5, 0.5]]])
+@pytest.mark.parametrize("name", TABLE)
+def test_initial_is_no_number(name, initial):
+    expected = "`initial` must be (a number, or an array|.*nan)"
+    with pytest.raises(ValueError, match=expected):
+        TABLE[name].make(initial)
 
 
 def test_one_entry_of_a_vector_outside():
@@ -220,27 +277,17 @@ def test_one_entry_of_a_vector_outside():
         bt.Uniform(0.0, 1.0, initial=[0.5, 1.5])
 
 
-NAN = float("nan")
-MADE_WITH = {
-    "uniform": lambda initial: bt.Uniform(0.0, 1.0, initial=initial),
-    "log_uniform": lambda initial: bt.LogUniform(0.1, 1.0, initial=initial),
-    "positive": bt.Positive,
-    "unconstrained": bt.Unconstrained,
-    "integer": lambda initial: bt.Integer(0, 4, initial=initial),
-}
-
-
 @pytest.mark.parametrize("initial", [NAN, [0.5, NAN]])
-@pytest.mark.parametrize("name", MADE_WITH)
+@pytest.mark.parametrize("name", TABLE)
 def test_initial_nan(name, initial):
     with pytest.raises(ValueError, match=r"`initial` must be .*nan"):
-        MADE_WITH[name](initial)
+        TABLE[name].make(initial)
 
 
-@pytest.mark.parametrize("name", MADE_WITH)
+@pytest.mark.parametrize("name", TABLE)
 def test_initial_empty(name):
     with pytest.raises(ValueError, match="`initial` must not be empty"):
-        MADE_WITH[name]([])
+        TABLE[name].make([])
 
 
 @pytest.mark.parametrize("scale_class", [bt.Uniform, bt.LogUniform, bt.Integer])
@@ -253,7 +300,9 @@ def test_low_not_below_high(scale_class, low, high):
 
 
 @pytest.mark.parametrize("scale_class", [bt.Uniform, bt.LogUniform, bt.Integer])
-@pytest.mark.parametrize(("low", "high"), [(NAN, 2.0), (1.0, NAN), (1.0, float("inf"))])
+@pytest.mark.parametrize(
+    ("low", "high"), [(NAN, 2.0), (1.0, NAN), (1.0, INF), ("1", 2.0)]
+)
 def test_ends_not_finite(scale_class, low, high):
     with pytest.raises(ValueError, match="`low` and `high` must be finite"):
         scale_class(low, high, initial=1.5)

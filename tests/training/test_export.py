@@ -120,9 +120,9 @@ def test_call_at_agrees_with_a_hand_computation(method):
     delta = target - own if method == "DeltaSTN" else target
 
     def affine(layer, inputs):
-        r = layer.response
-        kernel = layer.kernel + (delta @ r.kernel_factor.numpy()) * r.kernel
-        bias = layer.bias + (delta @ r.bias_factor.numpy()) * r.bias
+        kernel, bias = layer.responses.values()
+        kernel = layer.kernel + (delta @ kernel.factor.numpy()) * kernel.direction
+        bias = layer.bias + (delta @ bias.factor.numpy()) * bias.direction
         return inputs @ kernel.numpy() + bias.numpy()
 
     x = data(5, seed=2)[0]

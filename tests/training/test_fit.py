@@ -447,13 +447,13 @@ def _plain_weights(layer):
 
 def test_shared_pass_trains_weights_under_perturbation():
     plain, model = plain_and_bilevel(dense, bt.DeltaSTN(shared_pass=True))
-    before = model.network.responding_layers[0].response.kernel_factor.numpy()
+    before = model.network.responding_layers[0].responses["kernel"].factor.numpy()
     train = data(16)
     plain.fit(*train, batch_size=8, epochs=2, shuffle=False, verbose=0)
     fit(model, 2, train)
     gap = np.abs(model.network.responding_layers[0].kernel - plain.layers[1].kernel)
     assert 1e-5 < np.max(gap) < 0.1
-    after = model.network.responding_layers[0].response.kernel_factor.numpy()
+    after = model.network.responding_layers[0].responses["kernel"].factor.numpy()
     assert not np.array_equal(before, after)
 
 
@@ -518,9 +518,9 @@ def test_stn_predicts_at_its_hyperparameters():
     delta = model.hyperparameters.unconstrained.numpy()
 
     def affine(layer, inputs):
-        response = layer.response
-        kernel = layer.kernel + (delta @ response.kernel_factor) * response.kernel
-        bias = layer.bias + (delta @ response.bias_factor) * response.bias
+        kernel, bias = layer.responses.values()
+        kernel = layer.kernel + (delta @ kernel.factor) * kernel.direction
+        bias = layer.bias + (delta @ bias.factor) * bias.direction
         return inputs @ kernel + bias
 
     expected = affine(two, np.tanh(affine(one, x)))

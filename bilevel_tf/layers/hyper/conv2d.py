@@ -2,27 +2,73 @@
 
 import keras
 
+from bilevel_tf.layers.counterparts import counterpart_of
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 
 
+@counterpart_of(keras.layers.Conv2D)
 @keras.saving.register_keras_serializable("bilevel_tf")
 class HyperConv2D(HyperLayer, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a best response to the hyperparameters.
 
-    As `HyperDense`, with x·K read as a convolution and the factors δU and δV
-    broadcast over space (appendix E of the Δ-STN paper). Arguments, config and
-    weights are those of `keras.layers.Conv2D`, strides, padding, dilation, groups and
-    data format included; LoRA is not supported.
+    In a `BilevelModel` trained by a best-response method the layer computes, for
+    example i with perturbation δ_i of the unconstrained hyperparameters,
+
+        activation(x∗W + b + (δ_i U) ⊙ (x∗R) + (δ_i V) ⊙ b_R)
+
+    (Eq. 3.14 with appendix E), where ∗ is the convolution, R is shaped as the kernel W
+    and b_R as the bias b, and the factors U and V, `[h, filters]`, have one number per
+    output channel, the same at all positions.
+
+    At δ = 0, and in a model that no best-response method trains, it is
+    `keras.layers.Conv2D` exactly. Config and weights are those of `keras.layers.Conv2D`
+    too.
+
+    Args:
+        filters: How many output channels there are. A positive integer.
+        kernel_size: Extent of the kernel in space. An integer, or two of them.
+        strides: Step of the kernel in space. An integer, or two of them. Defaults to 1.
+        padding: "valid", no padding, or "same", outputs as large as the inputs divided
+            by the strides. Defaults to "valid".
+        data_format: "channels_last", inputs of shape `(batch, rows, columns,
+            channels)`, or "channels_first", `(batch, channels, rows, columns)`.
+            Defaults to `None`, Keras's global setting.
+        dilation_rate: Distance between the entries of the kernel. An integer, or two of
+            them. Only one of this and `strides` may exceed 1. Defaults to 1.
+        groups: How many groups of channels are convolved separately. Defaults to 1.
+        activation: Function applied to the outputs, or its name. Defaults to `None`,
+            the identity.
+        use_bias: Whether a bias is added. Defaults to `True`.
+        kernel_initializer: Initializer of the kernel. Defaults to "glorot_uniform".
+        kernel_regularizer: Penalty on the kernel, such as `bt.L2(hp["decay"])`, whose
+            factor may be a hyperparameter. Defaults to `None`.
+        kernel_constraint: Function applied to the kernel after each update. Defaults to
+            `None`.
+        bias_initializer: Initializer of the bias. Defaults to "zeros".
+        bias_regularizer: Penalty on the bias, such as `bt.L2(hp["decay"])`, whose
+            factor may be a hyperparameter. Defaults to `None`.
+        bias_constraint: Function applied to the bias after each update. Defaults to
+            `None`.
+        activity_regularizer: Penalty on the outputs. Defaults to `None`.
+        **kwargs: `name`, `trainable` and `dtype` of `keras.layers.Layer`.
+
+    Input shape:
+        As `data_format` says, floating point.
+
+    Output shape:
+        `(batch, new_rows, new_columns, filters)`, or the channels first.
+
+    Raises:
+        ValueError: If an argument is out of its range; if LoRA or quantisation is
+            enabled when a method attaches a response.
+        TypeError: If the inputs are integers.
+
+    Example:
+
+    >>> layer = bt.layers.HyperConv2D(4, 3)
+    >>> layer(np.ones((2, 8, 8, 3), "float32")).shape
+    TensorShape([2, 6, 6, 4])
 
     Reference:
         Bae & Grosse, "Delta-STN", 2020, section 3.4 and appendix E.
     """
-
-    @property
-    def channel_axis(self):
-        """Axis of the filters in the outputs."""
-        return -1 if self.data_format == "channels_last" else 1
-
-    def apply_kernel(self, inputs, kernel):
-        """The convolution of the inputs with `kernel`."""
-        return self.convolution_op(inputs, kernel)

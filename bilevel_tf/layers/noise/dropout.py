@@ -1,46 +1,74 @@
-"""Dropout and noise whose strength is a hyperparameter."""
+"""Dropout with a rate that may be a hyperparameter."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf import _random
 from bilevel_tf.autodiff.tangents import linear_map
+from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
-from bilevel_tf.layers.noise.tuned_noise import TunedNoise
+from bilevel_tf.hyperparameters.tunable import Tunable
+from bilevel_tf.hyperparameters.values import value_for
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class HyperDropout(TunedNoise, keras.layers.Dropout):
+class HyperDropout(keras.layers.Dropout):
     """`keras.layers.Dropout` with a rate that may be a hyperparameter.
 
+    A fixed rate makes it the Keras layer. In a perturbed pass every example has a rate
+    of its own. Dropping a unit has no derivative in the rate, so that a tuned rate
+    needs a method that fits a best response, such as Δ-STN.
+
     Args:
-        rate: A scalar hyperparameter of a space, or a number from 0 to 1.
-        noise_shape: As in Keras.
-        seed: As in Keras.
-        **kwargs: Of `keras.layers.Layer`.
+        rate: Share of the inputs that are dropped: a number from 0 to 1, or a scalar
+            hyperparameter that stays there.
+        noise_shape: Shape of the dropout mask, as in Keras: a tuple with one entry per
+            axis of the inputs, 1 for an axis along which the mask is shared, and `None`
+            for the size of that axis. Defaults to `None`, an entry per input.
+        seed: Integer seed of the masks; `None` for a random one. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
+            `activity_regularizer`.
 
     Raises:
-        ValueError: If `rate` is out of range or vector-valued.
+        ValueError: If `rate` is not a number from 0 to 1, a hyperparameter can leave
+            that range, or is vector-valued.
+
+    Call:
+        `layer(inputs, training=False)`: outputs have the shape of the inputs,
+        `[batch, ...]`. Without `training` they are the inputs.
 
     Example:
 
-    >>> x = HyperDropout(hp["dropout"])(x)
+    >>> hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 0.95, initial=0.5))
+    >>> layer = bt.HyperDropout(hp["rate"])
+    >>> layer(tf.ones([2, 3])).numpy().tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
-        rate = self._read_strength(rate, "rate", high=1)
-        tuned = isinstance(rate, Hyperparameter)
-        # Keras makes a seed generator for a positive rate.
-        super().__init__(0.5 if tuned else rate, noise_shape, seed, **kwargs)
+    rate = Tunable(low=0.0, high=1.0)
+
+    def __init__(
+        self,
+        rate: float | Hyperparameter,
+        noise_shape: tuple[int | None, ...] | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        # Keras checks a number, and makes a seed generator if it is positive.
+        number = rate if isinstance(rate, (int, float)) else 0.5
+        super().__init__(number, noise_shape, seed, **kwargs)
         self.rate = rate
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not isinstance(self.rate, Hyperparameter):
             return super().call(inputs, training=training)
         if not training:
             return inputs
-        rate = self._strength(self.rate, inputs)
+        # Half precision is too coarse for draws.
+        rate = value_for(self.rate, inputs, keras.config.floatx())
         shape = tf.shape(inputs)
         if self.noise_shape is not None:
             sizes = enumerate(self.noise_shape)
@@ -51,8 +79,5 @@ class HyperDropout(TunedNoise, keras.layers.Dropout):
         mask = kept * scale
         return linear_map(lambda x: x * mask, inputs, current_pass().tangents)
 
-    def get_config(self):
-        config = super().get_config()
-        if isinstance(self.rate, Hyperparameter):
-            config["rate"] = keras.saving.serialize_keras_object(self.rate)
-        return config
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": config_of(self.rate)}

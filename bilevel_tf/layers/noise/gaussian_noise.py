@@ -1,45 +1,66 @@
-"""Gaussian noise whose strength is a hyperparameter."""
+"""Gaussian noise with a standard deviation that may be a hyperparameter."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf import _random
+from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
-from bilevel_tf.layers.noise.tuned_noise import TunedNoise
+from bilevel_tf.hyperparameters.tunable import Tunable
+from bilevel_tf.hyperparameters.values import value_for
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class HyperGaussianNoise(TunedNoise, keras.layers.GaussianNoise):
+class HyperGaussianNoise(keras.layers.GaussianNoise):
     """`keras.layers.GaussianNoise` with a standard deviation that may be tuned.
 
+    A fixed standard deviation makes it the Keras layer. In a perturbed pass every
+    example has one of its own.
+
     Args:
-        stddev: A scalar hyperparameter of a space, or a number from 0 to 1. A
-            hyperparameter may exceed 1 if its range does.
-        seed: As in Keras.
-        **kwargs: Of `keras.layers.Layer`.
+        stddev: Standard deviation of the noise: a number from 0 to 1, as in Keras, or
+            a scalar hyperparameter that stays at least 0; it may exceed 1.
+        seed: Integer seed of the noise; `None` for a random one. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
+            `activity_regularizer`.
 
     Raises:
-        ValueError: If `stddev` is negative, a number above 1, or vector-valued.
+        ValueError: If `stddev` is not a number from 0 to 1, a hyperparameter can become
+            negative, or is vector-valued.
+
+    Call:
+        `layer(inputs, training=False)`: outputs have the shape of the inputs,
+        `[batch, ...]`. Without `training` they are the inputs.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(stddev=bt.Positive(0.1))
+    >>> layer = bt.HyperGaussianNoise(hp["stddev"])
+    >>> layer(tf.ones([2, 3])).numpy().tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, stddev, seed=None, **kwargs):
-        stddev = self._read_strength(stddev, "stddev", high=float("inf"))
-        tuned = isinstance(stddev, Hyperparameter)
-        super().__init__(0.5 if tuned else stddev, seed, **kwargs)
+    stddev = Tunable(low=0.0)
+
+    def __init__(
+        self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs
+    ):
+        # Keras checks a number, and makes a seed generator if it is positive.
+        number = stddev if isinstance(stddev, (int, float)) else 0.5
+        super().__init__(number, seed, **kwargs)
         self.stddev = stddev
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not isinstance(self.stddev, Hyperparameter):
             return super().call(inputs, training=training)
         if not training:
             return inputs
-        stddev = self._strength(self.stddev, inputs)
-        shape = tf.shape(inputs)
-        noise = _random.normal(shape, stddev.dtype, self.seed_generator)
+        # Half precision is too coarse for draws.
+        stddev = value_for(self.stddev, inputs, keras.config.floatx())
+        noise = _random.normal(tf.shape(inputs), stddev.dtype, self.seed_generator)
         return inputs + tf.cast(stddev * noise, inputs.dtype)
 
-    def get_config(self):
-        config = super().get_config()
-        if isinstance(self.stddev, Hyperparameter):
-            config["stddev"] = keras.saving.serialize_keras_object(self.stddev)
-        return config
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stddev": config_of(self.stddev)}

@@ -1,9 +1,13 @@
 """Weight penalties at response weights, one value per example."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf.regularizers.norms import L1, L1L2, L2, factor_value
+from bilevel_tf.hyperparameters.values import value_of
+from bilevel_tf.layers.response.response import Response
+from bilevel_tf.regularizers.norms import L1, L1L2, L2
 
 # By exact class: a subclass may compute something else.
 _L2S = (L2, keras.regularizers.L2)
@@ -11,17 +15,21 @@ _L1S = (L1, keras.regularizers.L1)
 _L1L2S = (L1L2, keras.regularizers.L1L2)
 
 
-def response_penalty(regularizer, response, which, weight, delta):
+def response_penalty(
+    regularizer: Callable[[tf.Tensor], tf.Tensor],
+    response: Response,
+    weight: keras.Variable,
+    delta: tf.Tensor,
+) -> tf.Tensor:
     """Penalty of every example at its own hyperparameters and weights w + Δw_i.
 
     The squared norm is exact, from ‖w‖² + 2⟨w, Δw_i⟩ + ‖Δw_i‖². The L1 norm, and any
     regularizer that is not known here, is taken to first order in Δw_i, in the spirit
-    of the Δ-approximation (Eq. 3.11): the exact one needs every example's weights.
+    of the Δ-approximation (Eq. 3.11): the exact value needs every example's weights.
 
     Args:
         regularizer: A Keras or bilevel_tf regularizer.
-        response: The layer's `Response`.
-        which: "kernel" or "bias".
+        response: The `Response` of the weight.
         weight: w, the ordinary weight.
         delta: δ, `[batch, h]`.
 
@@ -36,13 +44,13 @@ def response_penalty(regularizer, response, which, weight, delta):
     total = tf.zeros(tf.shape(delta)[:1], weight.dtype)
     if type(regularizer) in _L1S + _L1L2S:
         norm = tf.reduce_sum(tf.abs(weight))
-        norm += response.inner(which, tf.sign(weight), delta)
-        total += factor_value(regularizer.l1, weight.dtype) * norm
+        norm += response.inner(tf.sign(weight), delta)
+        total += value_of(regularizer.l1, weight.dtype) * norm
     if type(regularizer) in _L2S + _L1L2S:
         norm = tf.reduce_sum(tf.square(weight))
-        norm += 2.0 * response.inner(which, weight, delta)
-        norm += response.squared_norm(which, delta)
-        total += factor_value(regularizer.l2, weight.dtype) * norm
+        norm += 2.0 * response.inner(weight, delta)
+        norm += response.squared_norm(delta)
+        total += value_of(regularizer.l2, weight.dtype) * norm
     if type(regularizer) not in _L1S + _L2S + _L1L2S:
         with tf.GradientTape() as tape:
             tape.watch(weight)
@@ -53,5 +61,5 @@ def response_penalty(regularizer, response, which, weight, delta):
                 f"Received: a tensor of shape {value.shape}. A hyperparameter that it "
                 "reads has one value per example; take their mean."
             )
-        total += value + response.inner(which, tape.gradient(value, weight), delta)
+        total += value + response.inner(tape.gradient(value, weight), delta)
     return total

@@ -6,85 +6,100 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.layers.response.response import BIAS, KERNEL, Response
+from bilevel_tf.layers.linear_map import LinearMap, Offset
+from bilevel_tf.layers.response.response import Response, read
 
 
 class StructuredResponse(Response):
     """Rank-one structure per unit, Eq. 3.14 of the Δ-STN paper.
 
-    With response kernel R, response bias b_R, and factors U, V of shape `[h, units]`:
-    ΔW = (δU) ⊙ R on every unit's column, Δb = (δV) ⊙ b_R. b_R starts uniformly in
-    ±1/√fan_in, and U and V at zero, so that a new response is none.
+    With a direction R shaped as the weight and a factor U of one number per
+    hyperparameter and unit, ΔW = (δU) ⊙ R, where a unit's number multiplies the unit's
+    whole slice of R. For a bias the paper writes b_R for R and V for U. U starts at
+    zero, so that a new response has no effect.
 
-    While U is zero only the component of a unit's response along its column of R is
-    learned. So R had better start in a likely direction: along the kernel, where a
-    response rescales the unit's weights.
+    While U is zero only the component of a unit's response along its slice of R is
+    learned. So R should start in a likely direction: along the kernel, where a response
+    rescales the unit's weights. R of a bias starts uniformly in ±1/√fan_in.
 
     Args:
+        linear_map: How the layer applies the weight.
         size: h, the number of unconstrained hyperparameters.
-        initializer: "kernel", R starts as a copy of the layer's kernel, or "random",
-            as another draw of the kernel's initializer, as in the paper. Where that
-            gives zeros, from which nothing is learned, R starts Glorot uniform.
+        initializer: Where R of a kernel starts. "kernel": as a copy of the layer's
+            kernel. "random": as another draw of the kernel's initializer, as in the
+            paper. If that gives zeros, from which nothing is learned, R starts Glorot
+            uniform. Defaults to "kernel".
+        **kwargs: `name` and `dtype` of `keras.layers.Layer`.
+
+    Reference:
+        Bae & Grosse, "Delta-STN", 2020, section 3.4.
     """
 
-    def __init__(self, size, initializer="kernel", **kwargs):
-        super().__init__(size, **kwargs)
+    def __init__(
+        self, linear_map: LinearMap, size: int, initializer: str = "kernel", **kwargs
+    ):
+        super().__init__(linear_map, size, **kwargs)
         self.initializer = initializer
 
-    def build_for(self, layer):
-        kernel, units = layer.kernel, layer.kernel.shape[-1]
-        bound = 1.0 / math.sqrt(max(1, math.prod(kernel.shape[:-1])))
-        self.kernel = self._add("kernel", kernel.shape, "zeros", layer.dtype)
-        self.kernel.assign(self._direction(layer))
-        self.kernel_factor = self._add(
-            "kernel_factor", (self.size, units), "zeros", layer.dtype
-        )
-        if layer.use_bias:
-            uniform = keras.initializers.RandomUniform(-bound, bound)
-            self.bias = self._add("bias", (units,), uniform, layer.dtype)
-            self.bias_factor = self._add(
-                "bias_factor", (self.size, units), "zeros", layer.dtype
-            )
+    def build_for(self, layer: keras.Layer, fan_in: int) -> None:
+        weight = getattr(layer, self.linear_map.weight)
+        units = self.linear_map.units(weight)
+        if isinstance(self.linear_map, Offset):
+            bound = 1.0 / math.sqrt(max(1, fan_in))
+            start = keras.initializers.RandomUniform(-bound, bound)
+            self.direction = self._add("direction", weight.shape, start)
+        else:
+            self.direction = self._add("direction", weight.shape, "zeros")
+            self.direction.assign(self._start_of_direction(layer, weight))
+        self.factor = self._add("factor", (self.size, *units), "zeros")
         self.built = True
 
-    def _direction(self, layer):
-        """Where R starts."""
-        start = layer.kernel
-        if self.initializer == "random":
-            draw = _reseeded(layer.kernel_initializer)
-            start = draw(layer.kernel.shape, dtype=layer.kernel.dtype)
+    def _start_of_direction(self, layer, weight):
+        start = weight
+        initializer = getattr(layer, self.linear_map.initializer, None)
+        if self.initializer == "random" and initializer is not None:
+            draw = _reseed(initializer)
+            start = draw(weight.shape, dtype=weight.dtype)
         if not np.any(keras.ops.convert_to_numpy(start)):
             start = keras.initializers.GlorotUniform()(start.shape, dtype=start.dtype)
         return start
 
-    def output_term(self, layer, inputs, delta):
-        rank = inputs.shape.rank
-        factor = layer.per_example(self._factor(KERNEL, delta), rank)
-        term = factor * layer.apply_kernel(inputs, self.kernel)
-        if layer.use_bias:
-            term += layer.per_example(self._factor(BIAS, delta) * self.bias, rank)
-        return term
+    def term(self, inputs: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+        direction = read(self.direction, delta)
+        return self.linear_map.scaled(inputs, direction, self._unit_factors(delta))
 
-    def shift(self, which, delta):
-        return self._factor(which, delta)[0] * getattr(self, which)
+    def shift(self, delta: tf.Tensor) -> tf.Tensor:
+        direction = read(self.direction, delta)
+        factors = self._unit_factors(delta)[0]
+        return self.linear_map.over_weight(factors, direction.shape.rank) * direction
 
-    def inner(self, which, direction, delta):
-        columns = _sum_to_units(direction * getattr(self, which))
-        return tf.linalg.matvec(self._factor(which, delta), columns)
+    def inner(self, direction: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+        products = direction * read(self.direction, delta)
+        return self._weighted_sum(self._flat_factors(delta), products)
 
-    def squared_norm(self, which, delta):
-        columns = _sum_to_units(tf.square(getattr(self, which)))
-        return tf.linalg.matvec(tf.square(self._factor(which, delta)), columns)
+    def squared_norm(self, delta: tf.Tensor) -> tf.Tensor:
+        squares = tf.square(read(self.direction, delta))
+        return self._weighted_sum(tf.square(self._flat_factors(delta)), squares)
 
-    def _factor(self, which, delta):
-        return tf.matmul(delta, getattr(self, f"{which}_factor"))
+    def _weighted_sum(self, factors, entries):
+        sums = self.linear_map.sum_over_units(entries)
+        return tf.linalg.matvec(factors, tf.reshape(sums, [-1]))
+
+    def _flat_factors(self, delta):
+        """δU, `[batch, units]`."""
+        factor = read(self.factor, delta)
+        if factor.shape.rank != 2:
+            factor = tf.reshape(factor, [self.size, -1])
+        return tf.matmul(delta, factor)
+
+    def _unit_factors(self, delta):
+        """δU, `[batch, *units]`."""
+        factors = self._flat_factors(delta)
+        units = self.factor.shape[1:]
+        return factors if len(units) == 1 else tf.reshape(factors, [-1, *units])
 
 
-def _sum_to_units(tensor):
-    return tf.reduce_sum(tensor, list(range(tensor.shape.rank - 1)))
-
-
-def _reseeded(initializer):
+def _reseed(initializer):
     """The initializer with another seed: one instance always draws the same."""
     # A seed generator goes on by itself; a plain function has no seed to change.
     seed = getattr(initializer, "seed", None)

@@ -2,9 +2,11 @@
 
 import keras
 
+from bilevel_tf.layers.counterparts import VARIATIONAL, counterpart_of
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 
 
+@counterpart_of(keras.layers.Conv2D, VARIATIONAL)
 @keras.saving.register_keras_serializable("bilevel_tf")
 class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     """`keras.layers.Conv2D` whose weights are normals, q(w) = N(μ, σ²), trained both.
@@ -38,12 +40,3 @@ class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     """
 
     default_estimator = "flipout"
-
-    @property
-    def channel_axis(self):
-        """Axis of the filters in the outputs."""
-        return -1 if self.data_format == "channels_last" else 1
-
-    def apply_kernel(self, inputs, kernel):
-        """The convolution of the inputs with `kernel`."""
-        return self.convolution_op(inputs, kernel)

@@ -2,9 +2,11 @@
 
 import keras
 
+from bilevel_tf.layers.counterparts import VARIATIONAL, counterpart_of
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 
 
+@counterpart_of(keras.layers.Dense, VARIATIONAL)
 @keras.saving.register_keras_serializable("bilevel_tf")
 class VariationalDense(VariationalLayer, keras.layers.Dense):
     """`keras.layers.Dense` whose weights are normals, q(w) = N(μ, σ²), trained both.
@@ -58,9 +60,4 @@ class VariationalDense(VariationalLayer, keras.layers.Dense):
         `bilevel_tf.layers.variational.estimators`.
     """
 
-    channel_axis = -1
     default_estimator = "local"
-
-    def apply_kernel(self, inputs, kernel):
-        """x·kernel."""
-        return keras.ops.matmul(inputs, kernel)

@@ -6,18 +6,32 @@ from keras.src.backend import AutocastScope
 
 from bilevel_tf._arguments import positive
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.variational.estimators import ESTIMATORS, draw, shared
 from bilevel_tf.layers.variational.posterior import Posterior, raw_scale
 from bilevel_tf.regularizers.weight_prior import WeightPrior, check_shape
 
 
 class VariationalLayer:
-    """Mixin for a Keras layer whose kernel and bias have a posterior.
+    """Mixin for a Keras layer whose weights have a posterior.
 
-    The Keras class beside it brings arguments, config and the weights `kernel` and
-    `bias`, here the means μ. A subclass gives `apply_kernel(inputs, kernel)`,
-    `channel_axis` and `default_estimator`.
+    The Keras class beside it brings arguments, config and the weights, here the means
+    μ. Its maps must be registered (see `bilevel_tf.layers.linear_map`), with one weight
+    that multiplies and perhaps an offset. A subclass says its `default_estimator`.
+
+    Args:
+        *args: Positional arguments of the Keras class.
+        prior: A `WeightPrior`.
+        bias_prior: That of offsets. Defaults to `prior`.
+        estimator: "local", "flipout" or "shared"; see `estimators`. Defaults to the
+            class's `default_estimator`.
+        initial_scale: σ at the start, in the unit of the weights. Defaults to 0.02.
+        seed: Integer seed of the draws. Defaults to `None`, a random one.
+        **kwargs: Other arguments of the Keras class.
+
+    Raises:
+        ValueError: If an argument is out of its range, or if, at `build`, a
+            hyperparameter of a prior does not broadcast to its weight.
     """
 
     def __init__(
@@ -49,27 +63,34 @@ class VariationalLayer:
         if self.quantization_mode:
             self._refuse("quantisation")
         super().build(input_shape)
-        check_shape(self.prior, self.kernel.shape, "prior", self.name)
-        self.raw_kernel_scale = self._add_raw_scale("raw_kernel_scale", self.kernel)
-        if self.use_bias:
-            name = "prior" if self.bias_prior is None else "bias_prior"
-            check_shape(self._prior_of_bias, self.bias.shape, name, self.name)
-            self.raw_bias_scale = self._add_raw_scale("raw_bias_scale", self.bias)
+        start = keras.initializers.Constant(raw_scale(self.initial_scale))
+        for linear_map in self.linear_maps():
+            shape = getattr(self, linear_map.weight).shape
+            argument = self._prior_argument(linear_map)
+            check_shape(getattr(self, argument), shape, argument, self.name)
+            name = f"raw_{linear_map.weight}_scale"
+            scale = self.add_weight(name=name, shape=shape, initializer=start)
+            setattr(self, name, scale)
 
-    def _add_raw_scale(self, name, mean):
-        value = keras.initializers.Constant(raw_scale(self.initial_scale))
-        return self.add_weight(name=name, shape=mean.shape, initializer=value)
+    def _prior_argument(self, linear_map):
+        """Name of the argument that holds the prior of this map's weight."""
+        own = isinstance(linear_map, Offset) and self.bias_prior is not None
+        return "bias_prior" if own else "prior"
 
-    @property
-    def _prior_of_bias(self):
-        return self.prior if self.bias_prior is None else self.bias_prior
+    def linear_maps(self) -> list[LinearMap]:
+        """How the layer applies its weights: what is registered for the Keras class."""
+        return inherited_maps(self)
 
-    def posteriors(self):
-        """The `Posterior`s of the kernel and, where the layer has one, the bias."""
-        kernel = Posterior(self.kernel, self.raw_kernel_scale, self.prior)
-        if not self.use_bias:
-            return [kernel]
-        return [kernel, Posterior(self.bias, self.raw_bias_scale, self._prior_of_bias)]
+    def posteriors(self) -> list[Posterior]:
+        """The `Posterior` of every weight, in the order of `linear_maps`."""
+        return [
+            Posterior(
+                getattr(self, linear_map.weight),
+                getattr(self, f"raw_{linear_map.weight}_scale"),
+                getattr(self, self._prior_argument(linear_map)),
+            )
+            for linear_map in self.linear_maps()
+        ]
 
     def call(self, inputs, training=False):
         """The layer at its means; at a draw while it is trained."""
@@ -80,9 +101,8 @@ class VariationalLayer:
         with AutocastScope(None):
             posteriors = self.posteriors()
             normals = [posterior.distribution() for posterior in posteriors]
-            padded = normals if self.use_bias else [*normals, None]
             inputs = keras.ops.cast(inputs, self.compute_dtype)
-            outputs, drawn = estimator(self, inputs, *padded)
+            outputs, drawn = estimator(self, inputs, normals)
             # A layer that is called twice in a pass has one posterior.
             if training and not self._get_own_losses():
                 self._add_divergence(posteriors, normals, drawn)
@@ -100,24 +120,16 @@ class VariationalLayer:
             divergence = prior.kl_divergence(normal, weight, logarithm)
             self.add_loss(divergence / prior.data_size)
 
-    def affine(self, inputs, kernel, bias):
-        """The layer's map, without activation, with other weights."""
-        outputs = self.apply_kernel(inputs, tf.cast(kernel, inputs.dtype))
-        if bias is None:
-            return outputs
-        data_format = "N...C" if self.channel_axis == -1 else "NC..."
-        return tf.nn.bias_add(outputs, tf.cast(bias, outputs.dtype), data_format)
+    def affine(self, inputs: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+        """The layer before its activation, with other weights.
 
-    def hyperparameters(self):
-        """References that the layer holds, those of its priors and regularizers."""
-        holders = [
-            self.prior,
-            self.bias_prior,
-            self.kernel_regularizer,
-            self.bias_regularizer,
-            self.activity_regularizer,
-        ]
-        return [ref for holder in holders for ref in references(holder)]
+        Args:
+            inputs: `[batch, ...]`.
+            *weights: Tensors shaped as the weights, in the order of `linear_maps`.
+        """
+        for linear_map, weight in zip(self.linear_maps(), weights, strict=True):
+            inputs = linear_map.apply(inputs, tf.cast(weight, inputs.dtype))
+        return inputs
 
     def save_own_variables(self, store):
         """All weights; Keras's layers would save kernel and bias alone."""

@@ -1,6 +1,7 @@
 """Hyperparameters that a best response cannot reach."""
 
-from bilevel_tf.layers.hyper.hyper_layer import HyperLayer, references
+from bilevel_tf.hyperparameters.references import references
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.network import Network
@@ -11,14 +12,14 @@ def check_penalties_respond(network: Network) -> None:
     for layer in network.layers:
         if isinstance(layer, HyperLayer):
             continue
-        if isinstance(layer, VariationalLayer) and layer.hyperparameters():
+        if isinstance(layer, VariationalLayer) and references(layer):
             raise ValueError(
-                f"'{layer.hyperparameters()[0].name}' acts on {type(layer).__name__} "
+                f"'{references(layer)[0].name}' acts on {type(layer).__name__} "
                 f"'{layer.name}', whose weights cannot respond to it. Use a method "
                 "that differentiates training, such as bilevel_tf.ConjugateGradient(), "
                 "or objective=bilevel_tf.ELBO() with "
                 "bilevel_tf.methods.DARTS(second_order=None). Received: "
-                f"'{layer.hyperparameters()[0].name}' in '{layer.name}'"
+                f"'{references(layer)[0].name}' in '{layer.name}'"
             )
         for key, regularizer in vars(layer).items():
             if key.endswith("regularizer") and references(regularizer):

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.layers.hyper.hyper_layer import references
+from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.layers.variational.posterior import Posterior
 from bilevel_tf.layers.variational.variational_layer import (
     VariationalLayer,
@@ -17,7 +18,6 @@ from bilevel_tf.methods.method import Method
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.elbo import ELBO
 from bilevel_tf.regularizers.normal_prior import NormalPrior
-from bilevel_tf.regularizers.weight_prior import in_force
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -66,6 +66,11 @@ class GravesUpdate(Method):
     Reference:
         Graves, "Practical variational inference for neural networks", 2011.
     """
+
+    def __init__(
+        self, train_steps: int = 5, valid_steps: int = 1, warmup_epochs: int = 0
+    ):
+        super().__init__(train_steps, valid_steps, warmup_epochs)
 
     def check(self, network: Network) -> None:
         """Check that there is a closed form for all hyperparameters.
@@ -140,7 +145,7 @@ def _find_best_mean(network: Network, hyperparameter: Hyperparameter) -> tf.Tens
     numerators, denominators = [], []
     for posterior in _find_sharing(network, "mean", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
-        precision = in_force(posterior.prior.precision, mean.dtype)
+        precision = mean_value(posterior.prior.precision, mean.dtype)
         numerators.append(precision * mean)
         denominators.append(tf.broadcast_to(precision, mean.shape))
     return _divide_sums(numerators, denominators, hyperparameter.scale.shape)
@@ -150,7 +155,7 @@ def _find_best_precision(network: Network, hyperparameter: Hyperparameter) -> tf
     numerators, denominators = [], []
     for posterior in _find_sharing(network, "precision", hyperparameter):
         mean = tf.convert_to_tensor(posterior.mean)
-        distance = mean - in_force(posterior.prior.mean, mean.dtype)
+        distance = mean - mean_value(posterior.prior.mean, mean.dtype)
         numerators.append(tf.ones_like(mean))
         denominators.append(tf.square(posterior.scale()) + tf.square(distance))
     return _divide_sums(numerators, denominators, hyperparameter.scale.shape)

@@ -1,31 +1,72 @@
 """Methods that differentiate the optimality condition ∂L/∂w = 0."""
 
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from bilevel_tf.autodiff.hessian import Hessian
+from bilevel_tf.autodiff.solution import Solution
 from bilevel_tf.autodiff.vectors import dot
 from bilevel_tf.methods.differentiating import Differentiating
-from bilevel_tf.network.problem import Hypergradient
+from bilevel_tf.network.problem import Hypergradient, Problem, make_report
 
 
 class Implicit(Differentiating):
     """dQ/dλ = ∂Q/∂λ − (∂Q/∂w · H⁻¹) · ∂²L/∂w∂λ, at weights where ∂L/∂w = 0.
 
-    That is the implicit function theorem, which is exact at the optimum of the inner
-    loss. The methods differ in what they take for H⁻¹. A subclass gives
-    `solve(problem, hessian, b)`.
+    This is the implicit function theorem, which is exact at the optimum of the inner
+    loss; H = ∂²L/∂w² is its Hessian. The methods differ in what they take for H⁻¹. A
+    subclass implements `solve(problem, hessian, b)`.
+
+    Args:
+        train_steps: T_train, the number of inner steps in a round. Defaults to 5, as in
+            the Δ-STN paper.
+        valid_steps: T_valid, the number of outer steps in a round. Defaults to 1, as in
+            the Δ-STN paper.
+        warmup_epochs: Number of epochs at the start in which hyperparameters stay
+            fixed. Defaults to 0.
+
+    Raises:
+        ValueError: If a number is not whole or too small.
+        TypeError: If there is no argument of that name.
+
+    Example of a subclass, which takes the diagonal of a dense Hessian for H:
+
+    >>> from bilevel_tf.autodiff.solution import Solution, Status
+    >>> class Diagonal(bt.methods.T1T2):
+    ...     def solve(self, problem, hessian, b):
+    ...         diagonal = tf.linalg.diag_part(hessian.dense())
+    ...         return Solution(
+    ...             [tf.reshape(tf.reshape(b[0], [-1]) / diagonal, tf.shape(b[0]))],
+    ...             iterations=tf.constant(diagonal.shape[0]),
+    ...             residual=tf.constant(float("nan")),
+    ...             status=tf.constant(int(Status.CONVERGED)))
+    >>> result = bt.hypergradient(
+    ...     lambda w, h: tf.reduce_sum((w - 1.0) ** 2 + h * w**2),
+    ...     lambda w, h: tf.reduce_sum(w**2),
+    ...     weights=tf.constant([0.5, 0.5], tf.float64),
+    ...     hyperparameters=tf.constant(1.0, tf.float64),
+    ...     method=Diagonal())
+    >>> float(result.gradients)
+    -0.5
     """
 
     log_names = ("hypergradient_residual", "hypergradient_converged")
 
-    def solve(self, problem, hessian, b):
-        """A `solvers.Solution` of H·x = b.
+    def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
+        """Solve H·x = b.
 
         Args:
             problem: The `Problem`.
             hessian: The `Hessian` of its inner loss.
             b: ∂Q/∂w, a list of tensors.
+
+        Returns:
+            A `Solution`.
         """
         raise NotImplementedError
 
-    def hypergradient(self, problem):
+    def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ at the weights of the problem, which should be trained."""
         found, _ = through_solution(
             problem, lambda hessian, b: self.solve(problem, hessian, b)
@@ -33,28 +74,28 @@ class Implicit(Differentiating):
         return found
 
 
-def through_solution(problem, solve):
+def through_solution(
+    problem: Problem, solve: Callable[[Hessian, list[tf.Tensor]], Solution]
+) -> tuple[Hypergradient, list[tf.Tensor]]:
     """dQ/dλ through an approximate solution of H·x = ∂Q/∂w.
 
     Args:
         problem: The `Problem`.
-        solve: Function of the `Hessian` and ∂Q/∂w that returns a `solvers.Solution`.
+        solve: Function of the `Hessian` and ∂Q/∂w that returns a `Solution`.
 
     Returns:
-        A `Hypergradient`, and x, a list of tensors. Its report has, beside what the
-        solver says, the "gap": xᵀ ∂L/∂w, to first order what Q would lose if the
-        weights were trained to the end.
+        A `Hypergradient`, and x, a list of tensors.
     """
     outer_loss, target, direct = problem.outer_gradients()
     hessian = problem.hessian()
     solution = solve(hessian, target)
     indirect = hessian.cross_product([-x for x in solution.x])
-    report = {
-        "iterations": solution.iterations,
-        "residual": solution.residual,
-        "converged": solution.converged,
-        "gap": dot(solution.x, hessian.gradients),
-    }
+    report = make_report(
+        solution.status,
+        solution.iterations,
+        solution.residual,
+        gap=dot(solution.x, hessian.gradients),
+    )
     gradients = problem.total(direct, indirect)
     found = Hypergradient(gradients, outer_loss, problem.weights, report)
     return found, solution.x

@@ -1,5 +1,7 @@
 """The outer loop of HOAG on plain functions."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -15,27 +17,36 @@ class OuterDescent:
         method: The `HOAG`.
         problem: The `Problem`, at its start.
         inner_iterations: Most L-BFGS iterations in one outer iteration.
-        low, high: Ends of all hyperparameters, or `None`.
+        low: Least value of all hyperparameters, or `None`.
+        high: Largest value of all hyperparameters, or `None`.
 
     Attributes:
-        weights, hyperparameters: The last accepted ones, flat lists.
+        weights: The last accepted weights, a flat list.
+        hyperparameters: The last accepted hyperparameters, a flat list.
         candidate: The hyperparameters to try next, a flat list.
     """
 
-    def __init__(self, method, problem, inner_iterations, low, high):
+    def __init__(
+        self,
+        method: Any,
+        problem: Problem,
+        inner_iterations: int,
+        low: Any,
+        high: Any,
+    ):
         self._method = method
         self._problem = problem
         self._ends = low, high
         self._inner_iterations = inner_iterations
-        self._evaluate = tf.function(self._trained, autograph=False)
+        self._evaluate = tf.function(self._train, autograph=False)
         self.weights = problem.weights
         self.hyperparameters = self.candidate = problem.hyperparameters
         self._solution = [tf.zeros_like(w) for w in problem.weights]
         self._found = None
         self._lipschitz = None
 
-    def advance(self, step):
-        """Try the candidate; returns the iteration's entry of the history."""
+    def advance(self, step: int) -> dict[str, Any]:
+        """Try the candidate, and return the iteration's entry of the history."""
         found, weights, solution, slope = self._evaluate(
             self.weights, self.candidate, tf.constant(step), self._solution
         )
@@ -48,7 +59,7 @@ class OuterDescent:
                 "`low` and `high`."
             )
         tolerance = float(self._method.tolerance_at(step))
-        accepted = self._judge(loss, float(found.report["gap"]), tolerance)
+        accepted = self._accept(loss, float(found.report["gap"]), tolerance)
         if accepted:
             self.weights, self._solution = weights, solution
             self.hyperparameters, self._found = self.candidate, found
@@ -60,28 +71,30 @@ class OuterDescent:
             "tolerance": tolerance,
             "gradient_norm": float(norm(found.gradients)),
             "inner_gradient_norm": float(slope),
-            "residual": float(found.report["residual"]),
+            "status": int(found.report["status"]),
+            "converged": bool(found.report["converged"]),
             "iterations": int(found.report["iterations"]),
+            "residual": float(found.report["residual"]),
             "step_size": 1.0 / self._lipschitz,
             "accepted": accepted,
         }
         self.candidate = self.hyperparameters
         if accepted:
-            self.candidate = self._stepped(-entry["step_size"])
+            self.candidate = self._step_by(-entry["step_size"])
         return entry
 
-    def _judge(self, loss, gap, tolerance):
-        """Whether the candidate is taken; adapts L.
+    def _accept(self, loss, gap, tolerance):
+        """Decide whether the candidate is taken, and adapt L.
 
-        After one that is not, the last accepted point is asked again: what was found
-        there, to a rougher tolerance, may have been at fault.
+        After a candidate that is not taken, the last accepted point is evaluated again:
+        its hypergradient, found to a rougher tolerance, may have been at fault.
         """
         if self.candidate is self.hyperparameters:
             return True
         moved = add_scaled(self.candidate, -1.0, self.hyperparameters)
         length = float(norm(moved))
-        # The hypergradient is known to a share of its size, and the losses to what
-        # training to the end would change.
+        # The error of the hypergradient is a share of its size, and that of the losses
+        # is what training to the end would change.
         slack = tolerance * float(norm(self._found.gradients)) * length
         slack += abs(gap) + abs(float(self._found.report["gap"]))
         last = float(self._found.outer_loss)
@@ -92,9 +105,9 @@ class OuterDescent:
             self._lipschitz *= 0.95
         return True
 
-    def _trained(self, weights, hyperparameters, step, solution):
-        """Weights trained to ε_k, and what the method finds there."""
-        problem = self._at(weights, hyperparameters)
+    def _train(self, weights, hyperparameters, step, solution):
+        """Train the weights to ε_k, and find the hypergradient there."""
+        problem = self._make_problem(weights, hyperparameters)
         tolerance = self._method.tolerance_at(step, weights[0].dtype)
         first = problem.inner_gradients(weights, hyperparameters)
         largest = tf.reduce_max(tf.abs(flatten(first)))
@@ -112,17 +125,17 @@ class OuterDescent:
         )
         weights = unflatten(run.position, weights)
         found, solution = self._method.warm_hypergradient(
-            self._at(weights, hyperparameters), step, solution
+            self._make_problem(weights, hyperparameters), step, solution
         )
         slope = tf.reduce_max(tf.abs(run.objective_gradient))
         return found, weights, solution, slope
 
-    def _at(self, weights, hyperparameters):
+    def _make_problem(self, weights, hyperparameters):
         problem = self._problem
         losses = problem.inner_loss, problem.outer_loss
         return Problem(*losses, weights, hyperparameters, names=problem.names)
 
-    def _stepped(self, size):
+    def _step_by(self, size):
         hyperparameters = add_scaled(self.hyperparameters, size, self._found.gradients)
         for end, clip in zip(self._ends, (tf.maximum, tf.minimum), strict=True):
             if end is not None:

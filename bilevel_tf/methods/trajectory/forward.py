@@ -6,38 +6,77 @@ import tensorflow as tf
 from bilevel_tf._arguments import count
 from bilevel_tf.autodiff.noinline import apart
 from bilevel_tf.methods.method import all_at_once
-from bilevel_tf.methods.trajectory.training_run import real
-from bilevel_tf.methods.trajectory.trajectory import Trajectory, check_finite
-from bilevel_tf.network.problem import Hypergradient
+from bilevel_tf.methods.trajectory.training_run import TrainingRun, real
+from bilevel_tf.methods.trajectory.trajectory import (
+    Trajectory,
+    check_finite,
+    report_run,
+)
+from bilevel_tf.network.problem import Hypergradient, Problem
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class ForwardMode(Trajectory):
     """Z_{t+1} = ∂S_t/∂x · Z_t + ∂S_t/∂λ, where Z_t = dx_t/dλ.
 
-    Memory does not depend on the number of steps; time and memory are those of as many
-    runs as there are scalar hyperparameters.
+    S_t is step t of the optimizer, and x is the weights and the optimizer's slots.
+    Memory does not depend on the number of steps. Time and memory are those of one run
+    per scalar hyperparameter.
 
     Args:
-        steps: T, at least 1. Defaults to 1.
+        steps: T, at least 1. Defaults to 1. It has no effect with `real_time=True`.
         real_time: In `fit`, carry Z along with the training itself, over all steps
-            since the start, instead of T steps ahead at every outer step: the paper's
-            real-time form, in which the derivative is of the whole run so far. `steps`
-            is then of no effect. Defaults to `False`.
+            since the start, instead of T steps ahead at every outer step. This is the
+            paper's real-time form, which differentiates the whole run so far. Defaults
+            to `False`.
         max_entries: Most entries of Z in real time: scalar hyperparameters times
             weights and slots. Defaults to 100 million (400 MB in single precision).
-        **kwargs: See `Method`.
+        restart: In `fit`, start the run of every outer step from the weights that the
+            model had when it was compiled, with fresh slots, and leave the model at the
+            end of that run. Defaults to `False`: look ahead from the current weights
+            and slots, and do not change them.
+        fixed_batches: In `fit`, take the same T training batches, in the same order,
+            for all outer steps. Defaults to `False`: take fresh ones.
+        train_steps: T_train, the number of inner steps in a round. Defaults to 5, as in
+            the Δ-STN paper.
+        valid_steps: T_valid, the number of outer steps in a round. Defaults to 1, as in
+            the Δ-STN paper.
+        warmup_epochs: Number of epochs at the start in which hyperparameters stay
+            fixed. Defaults to 0.
 
     Raises:
-        ValueError: If it is to restart in real time. At `compile`, if Z would have
-            more entries.
+        ValueError: If an argument is out of range, or both `restart` and `real_time`
+            are true. At `compile`, if Z would have more entries. At the call, if there
+            is no optimizer, or its steps cannot be differentiated.
+        TypeError: If there is no argument of that name.
+        FloatingPointError: At the call, when running eagerly, if the weights became
+            infinite or NaN.
 
     Reference:
         Franceschi et al., "Forward and reverse gradient-based hyperparameter
         optimization", 2017.
+
+    Example: L = (w − 1)² + h w² is least at w = 1 / (1 + h), so that Q = w² has the
+    derivative −2 / (1 + h)³.
+
+    >>> result = bt.hypergradient(
+    ...     lambda w, h: (w - 1.0) ** 2 + h * w**2,
+    ...     lambda w, h: w**2,
+    ...     weights=tf.constant(0.0, tf.float64),
+    ...     hyperparameters=tf.constant(1.0, tf.float64),
+    ...     method=bt.methods.ForwardMode(steps=2),
+    ...     optimizer=keras.optimizers.SGD(0.25))
+    >>> float(result.gradients)
+    -0.25
     """
 
-    def __init__(self, steps=1, real_time=False, max_entries=100_000_000, **kwargs):
+    def __init__(
+        self,
+        steps: int = 1,
+        real_time: bool = False,
+        max_entries: int = 100_000_000,
+        **kwargs,
+    ):
         super().__init__(steps, **kwargs)
         self.real_time = bool(real_time)
         if self.real_time and self.restart:
@@ -111,24 +150,38 @@ class ForwardMode(Trajectory):
         tangents = [tf.convert_to_tensor(z.value) for z in variables]
         return self.descend(network, self.read(run, state, tangents))
 
-    def initial_tangents(self, run):
-        """Z₀, a list for the real tensors of a state, each with one more axis in front.
+    def initial_tangents(self, run: TrainingRun) -> list[tf.Tensor]:
+        """Z₀, zeros unless the start depends on λ.
 
-        Zeros where the start does not depend on λ.
+        Returns:
+            A list for the real tensors of a state, each with one more axis in front,
+            along which the scalar hyperparameters are counted.
         """
         start = run.start()
         if run.problem.start is None:
-            size = sum(_sizes(run.problem.hyperparameters))
+            size = sum(_list_sizes(run.problem.hyperparameters))
             return [tf.zeros([size, *x.shape], x.dtype) for x in real(start)]
-        return run.push_forward_start(_directions(run.problem.hyperparameters))
+        return run.push_forward_start(_make_directions(run.problem.hyperparameters))
 
-    def advance(self, run, t, state, tangents):
+    def advance(
+        self,
+        run: TrainingRun,
+        t: int | tf.Tensor,
+        state: list[tf.Tensor],
+        tangents: list[tf.Tensor],
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """x_{t+1} and Z_{t+1}, given those of step t."""
-        directions = _directions(run.problem.hyperparameters)
+        directions = _make_directions(run.problem.hyperparameters)
         return run.push_forward(t, state, tangents, directions)
 
-    def read(self, run, state, tangents):
-        """The `Hypergradient` ∂Q/∂w · Z + ∂Q/∂λ at a state."""
+    def read(
+        self, run: TrainingRun, state: list[tf.Tensor], tangents: list[tf.Tensor]
+    ) -> Hypergradient:
+        """∂Q/∂w · Z + ∂Q/∂λ at a state.
+
+        The report's "iterations" are the steps that the optimizer has counted, and its
+        "first_bad_step" is the last step if the weights are not finite.
+        """
         problem = run.problem
         weights = run.weights(state)
         outer_loss, cotangent, direct = problem.outer_gradients(weights)
@@ -140,9 +193,11 @@ class ForwardMode(Trajectory):
         )
         indirect = run.only_reached(_split(total, problem.hyperparameters))
         gradients = problem.total(direct, indirect)
-        return Hypergradient(gradients, outer_loss, weights, {})
+        steps = tf.cast(state[len(weights)], tf.int32)
+        report = report_run(steps, tf.where(run.finite(state), -1, steps - 1))
+        return Hypergradient(gradients, outer_loss, weights, report)
 
-    def hypergradient(self, problem):
+    def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ after T steps from the weights of the problem."""
         run = self.run(problem)
         state, tangents = run.start(), self.initial_tangents(run)
@@ -158,18 +213,17 @@ class ForwardMode(Trajectory):
             return t + 1, state, tangents, bad
 
         start = tf.constant(0), state, tangents, tf.constant(-1)
-        # Else up to ten steps begin before the check of the first has been made, and
-        # all their states and tangents are kept for it.
+        # Otherwise up to ten steps begin before the check of the first one has been
+        # made, and all their states and tangents are kept for it.
         loop = tf.while_loop(
             lambda t, *_: t < self.steps, body, start, parallel_iterations=1
         )
         _, state, tangents, bad = loop
         check_finite(bad)
         found = self.read(run, state, tangents)
-        report = {"steps": tf.constant(self.steps), "first_bad_step": bad}
-        return found._replace(report=report)
+        return found._replace(report=report_run(self.steps, bad))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "real_time": self.real_time,
@@ -177,9 +231,9 @@ class ForwardMode(Trajectory):
         }
 
 
-def _directions(hyperparameters):
+def _make_directions(hyperparameters):
     """One direction per scalar in λ: a list for λ, each with one more axis in front."""
-    sizes = _sizes(hyperparameters)
+    sizes = _list_sizes(hyperparameters)
     parts = tf.split(tf.eye(sum(sizes), dtype=tf.float64), sizes, axis=1)
     return [
         tf.cast(tf.reshape(p, [sum(sizes), *h.shape]), h.dtype)
@@ -188,7 +242,7 @@ def _directions(hyperparameters):
 
 
 def _split(vector, hyperparameters):
-    sizes = _sizes(hyperparameters)
+    sizes = _list_sizes(hyperparameters)
     parts = tf.split(vector, sizes)
     return [
         tf.cast(tf.reshape(p, h.shape), h.dtype)
@@ -196,5 +250,5 @@ def _split(vector, hyperparameters):
     ]
 
 
-def _sizes(hyperparameters):
+def _list_sizes(hyperparameters):
     return [h.shape.num_elements() for h in hyperparameters]

@@ -1,43 +1,55 @@
 """What the methods share that differentiate the steps of a training run."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from bilevel_tf._arguments import count
 from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.methods.trajectory.training_run import TrainingRun
-from bilevel_tf.network.problem import Hypergradient
+from bilevel_tf.network.problem import Hypergradient, Problem, make_report
 
 
 class Trajectory(Differentiating):
-    """dQ(θ_T(λ), λ)/dλ, where θ_T is the end of T optimizer steps.
+    """dQ(θ_T(λ), λ)/dλ, where θ_T is the weights after T optimizer steps.
 
     Nothing differentiates a loop: one loop takes the steps, and the derivatives are
-    carried through single steps, by that loop or by a second one.
+    carried through single steps, by the same loop or by a second one.
 
     Args:
         steps: T, at least 1.
-        restart: In `fit`, start every outer step's run from the weights that the model
-            had when it was compiled, with fresh slots, and leave the model at the end
-            of that run. Defaults to `False`: look ahead from the current weights and
-            slots, and leave these as they are.
+        restart: In `fit`, start the run of every outer step from the weights that the
+            model had when it was compiled, with fresh slots, and leave the model at the
+            end of that run. Defaults to `False`: look ahead from the current weights
+            and slots, and do not change them.
         fixed_batches: In `fit`, take the same T training batches, in the same order,
-            for all outer steps. Defaults to `False`: fresh ones.
-        **kwargs: See `Method`.
-
-    The report has the "steps" and the "first_bad_step", the number from 0 of the first
-    one after which the weights were not finite, or −1.
+            for all outer steps. Defaults to `False`: take fresh ones.
+        train_steps: T_train, the number of inner steps in a round. Defaults to 5, as in
+            the Δ-STN paper.
+        valid_steps: T_valid, the number of outer steps in a round. Defaults to 1, as in
+            the Δ-STN paper.
+        warmup_epochs: Number of epochs at the start in which hyperparameters stay
+            fixed. Defaults to 0.
 
     Raises:
-        ValueError: At the call, if the problem has no optimizer, or none that can be
-            differentiated.
+        ValueError: If an argument is out of range. At the call, if there is no
+            optimizer, or its steps cannot be differentiated.
+        TypeError: If there is no argument of that name.
         FloatingPointError: At the call, when running eagerly, if the weights became
             infinite or NaN.
     """
 
     needs_optimizer = True
 
-    def __init__(self, steps, restart=False, fixed_batches=False, **kwargs):
+    def __init__(
+        self,
+        steps: int,
+        restart: bool = False,
+        fixed_batches: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.steps = count(steps, "steps", 1)
         self.restart = bool(restart)
@@ -77,11 +89,11 @@ class Trajectory(Differentiating):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
-    def run(self, problem):
+    def run(self, problem: Problem) -> TrainingRun:
         """A `TrainingRun` of the problem."""
         return TrainingRun(problem)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "steps": self.steps,
@@ -95,39 +107,65 @@ class Reverse(Trajectory):
 
         x̄_T = ∂Q/∂x_T;   x̄_t = (∂S_t/∂x)ᵀ x̄_{t+1};   λ̄ += (∂S_t/∂λ)ᵀ x̄_{t+1}
 
-    The methods differ in where this finds the states x_t. A subclass says what of the
-    run it keeps in memory (`begin`, `advance`, `current`), and how it finds the states
-    again, from the last to the first (`recall`). Memories are structures of tensors
-    and `TensorArray`s.
+    The methods differ in where they find the states x_t on the way back. A subclass
+    says what it keeps of the run in its memory (`begin`, `advance`, `current`), and how
+    it finds the states again, from the last to the first (`recall`). A memory is a
+    structure of tensors and `TensorArray`s.
+
+    Args:
+        steps: T, at least 1.
+        restart: In `fit`, start the run of every outer step from the weights that the
+            model had when it was compiled, with fresh slots, and leave the model at the
+            end of that run. Defaults to `False`: look ahead from the current weights
+            and slots, and do not change them.
+        fixed_batches: In `fit`, take the same T training batches, in the same order,
+            for all outer steps. Defaults to `False`: take fresh ones.
+        train_steps: T_train, the number of inner steps in a round. Defaults to 5, as in
+            the Δ-STN paper.
+        valid_steps: T_valid, the number of outer steps in a round. Defaults to 1, as in
+            the Δ-STN paper.
+        warmup_epochs: Number of epochs at the start in which hyperparameters stay
+            fixed. Defaults to 0.
+
+    Raises:
+        ValueError: If an argument is out of range. At the call, if there is no
+            optimizer, or its steps cannot be differentiated.
+        TypeError: If there is no argument of that name.
+        FloatingPointError: At the call, when running eagerly, if the weights became
+            infinite or NaN.
     """
 
     first = 0
 
-    def begin(self, run):
+    def begin(self, run: TrainingRun) -> Any:
         """The memory before the first step of a `TrainingRun`."""
         raise NotImplementedError
 
-    def advance(self, run, t, memory):
+    def advance(
+        self, run: TrainingRun, t: tf.Tensor, memory: Any
+    ) -> tuple[Any, tf.Tensor]:
         """The memory after step t, and whether that was finite, a boolean scalar."""
         raise NotImplementedError
 
-    def current(self, run, memory):
+    def current(self, run: TrainingRun, memory: Any) -> list[tf.Tensor]:
         """The state at the end of all steps."""
         raise NotImplementedError
 
-    def turn(self, run, memory):
-        """What the way back starts with."""
+    def turn(self, run: TrainingRun, memory: Any) -> Any:
+        """The memory that the way back starts with."""
         return memory
 
-    def recall(self, run, t, memory):
-        """x_t, and the memory without it."""
+    def recall(
+        self, run: TrainingRun, t: tf.Tensor, memory: Any
+    ) -> tuple[list[tf.Tensor], Any]:
+        """x_t, and the memory that is left for the states before it."""
         raise NotImplementedError
 
-    def more(self, run, memory):
-        """Further entries of the report, when the way back has ended."""
+    def more(self, run: TrainingRun, memory: Any) -> dict[str, tf.Tensor]:
+        """Further entries of the report, given the memory after the way back."""
         return {}
 
-    def hypergradient(self, problem):
+    def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ after T steps from the weights of the problem."""
         run = self.run(problem)
         memory, bad = self._forward(run)
@@ -138,13 +176,9 @@ class Reverse(Trajectory):
         cotangent = run.output_cotangent(end, cotangent)
         cotangent, gathered, memory = self._backward(run, memory, cotangent)
         if problem.start is not None:
-            gathered = _sums(gathered, run.pull_back_start(cotangent))
+            gathered = _add(gathered, run.pull_back_start(cotangent))
         gradients = problem.total(direct, run.only_reached(gathered))
-        report = {
-            "steps": tf.constant(self.steps),
-            "first_bad_step": bad,
-            **self.more(run, memory),
-        }
+        report = report_run(self.steps, bad, **self.more(run, memory))
         return Hypergradient(gradients, outer_loss, weights, report)
 
     def _forward(self, run):
@@ -162,7 +196,7 @@ class Reverse(Trajectory):
         def body(t, memory, cotangent, gathered):
             state, memory = self.recall(run, t, memory)
             cotangent, found = pull_back(t, state, cotangent)
-            return t - 1, memory, cotangent, _sums(gathered, found)
+            return t - 1, memory, cotangent, _add(gathered, found)
 
         zeros = [tf.zeros_like(h) for h in run.problem.hyperparameters]
         start = tf.constant(self.steps - 1), self.turn(run, memory), cotangent, zeros
@@ -171,7 +205,25 @@ class Reverse(Trajectory):
         return cotangent, gathered, memory
 
 
-def check_finite(bad):
+def report_run(
+    steps: int | tf.Tensor, bad: tf.Tensor, **extras: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """The report of a run.
+
+    Args:
+        steps: How many steps were taken.
+        bad: The number of the first step after which the weights were not finite, or
+            −1.
+        **extras: Further entries, such as whether the start was "recovered".
+    """
+    status = choose_status(
+        (bad >= 0, Status.NOT_FINITE),
+        (tf.logical_not(extras.get("recovered", True)), Status.NOT_RECOVERED),
+    )
+    return make_report(status, steps, first_bad_step=bad, **extras)
+
+
+def check_finite(bad: tf.Tensor) -> None:
     """Raise a `FloatingPointError` that names the step; eagerly only."""
     if tf.executing_eagerly() and bad >= 0:
         raise FloatingPointError(
@@ -181,5 +233,5 @@ def check_finite(bad):
         )
 
 
-def _sums(a, b):
+def _add(a, b):
     return [x + y for x, y in zip(a, b, strict=True)]

@@ -3,18 +3,7 @@
 import keras
 import tensorflow as tf
 
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3D,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
+from bilevel_tf.layers.linear_map import vectorizes
 
 
 def in_folds(network, function, elements, signature):
@@ -33,9 +22,9 @@ def in_folds(network, function, elements, signature):
     Returns:
         The results of the function, stacked along a new first axis.
     """
-    if any(isinstance(layer, _CONVOLUTIONS) for layer in network.layers):
-        return tf.map_fn(function, elements, fn_output_signature=signature)
-    return tf.vectorized_map(function, elements)
+    if all(vectorizes(layer) for layer in network.layers):
+        return tf.vectorized_map(function, elements)
+    return tf.map_fn(function, elements, fn_output_signature=signature)
 
 
 def fold_losses(network, weights, hyperparameters, batch, count):

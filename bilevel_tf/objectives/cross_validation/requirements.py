@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.network.network import Network
 
 _MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
@@ -73,10 +74,7 @@ def check_layers(network: Network) -> None:
 
 def check_losses(network: Network) -> None:
     """Raise a `ValueError` for a loss that is not a mean over its examples."""
-    if any(
-        getattr(o, "_keras_mask", None) is not None
-        for o in keras.tree.flatten(network.outputs)
-    ):
+    if any(_keras.get_mask(o) is not None for o in keras.tree.flatten(network.outputs)):
         raise ValueError(
             "CrossValidation cannot use masked outputs, whose loss Keras divides by "
             "the entries of the whole batch. Give `sample_weight` in place of a mask. "

@@ -7,13 +7,13 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf._arguments import count
+from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.bayesian import BayesianObjective
 from bilevel_tf.objectives.laplace import dense_hessian, layer_hessian, requirements
 from bilevel_tf.objectives.laplace.data_term import DataTerm
 from bilevel_tf.objectives.likelihoods import likelihoods
-from bilevel_tf.regularizers.weight_prior import in_force
 
 _LOG_DETERMINANTS = {
     "exact": dense_hessian.exact,
@@ -207,7 +207,7 @@ class LaplaceEvidence(BayesianObjective):
         priors = requirements.normal_priors(network)
         with network.at(weights, hyperparameters):
             return [
-                tf.broadcast_to(in_force(prior.precision, w.dtype), w.shape)
+                tf.broadcast_to(mean_value(prior.precision, w.dtype), w.shape)
                 for prior, w in zip(priors, weights, strict=True)
             ]
 
@@ -223,7 +223,7 @@ class LaplaceEvidence(BayesianObjective):
         likelihood = _find_likelihood(network)
         if isinstance(likelihood, GaussianLikelihood):
             with network.at(weights, hyperparameters):
-                noise = in_force(likelihood.precision, weights[0].dtype)
+                noise = mean_value(likelihood.precision, weights[0].dtype)
             outputs = keras.tree.flatten(network.outputs)[0].shape[-1]
             logs.append(self.data_size(network) * outputs * tf.math.log(noise))
         return tf.add_n(logs)

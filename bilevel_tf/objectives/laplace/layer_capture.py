@@ -1,36 +1,33 @@
-"""What enters Dense and Conv2D layers, and how the likelihood depends on what leaves.
+"""What enters Dense and Conv layers, and how the likelihood depends on what leaves.
 
 The Gauss-Newton matrix of such a layer's kernel is a sum, over examples, over pairs of
 positions t, u and over the columns of a root of the likelihood's curvature, of
-(a_t a_uᵀ) ⊗ (g_t g_uᵀ), with a the layer's inputs (of a convolution, its patches) and
-g the derivatives by its outputs before the activation.
+(a_t a_uᵀ) ⊗ (g_t g_uᵀ). Here a are the inputs of the layer, of a convolution the
+patches of its inputs, and g the derivatives by its outputs before the activation.
 """
 
 import contextlib
-import math
 import typing
 
 import keras
 import tensorflow as tf
 
-from bilevel_tf.layers.hyper.conv2d import HyperConv2D
-from bilevel_tf.layers.hyper.dense import HyperDense
-
-_DENSE = keras.layers.Dense, HyperDense
-_CONVOLUTIONS = keras.layers.Conv2D, HyperConv2D
+from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
+from bilevel_tf.layers.linear_map import Offset, is_registered, linear_maps
 
 
 class LayerRecord(typing.NamedTuple):
     """One layer in one pass.
 
     Attributes:
-        layer: The layer.
-        inputs: a, `[batch, positions, in]`, positions being 1 for a Dense layer on
-            vectors.
+        kernel: The variable that multiplies a.
+        bias: The variable that is added, or `None`.
+        inputs: a, `[batch, positions, in]`; a Dense layer on vectors has 1 position.
         slopes: g, `[C, batch, positions, out]`.
     """
 
-    layer: keras.Layer
+    kernel: keras.Variable
+    bias: keras.Variable | None
     inputs: tf.Tensor
     slopes: tf.Tensor
 
@@ -38,11 +35,20 @@ class LayerRecord(typing.NamedTuple):
 def capturable(layer):
     """Whether this is a layer whose inputs and slopes are enough.
 
-    A subclass might compute something else.
+    It applies one weight, whose units all see the same patches, perhaps an offset, and
+    an activation. A subclass might compute something else.
     """
-    if type(layer) in _CONVOLUTIONS:
-        return layer.groups == 1 and layer.data_format == "channels_last"
-    return type(layer) in _DENSE
+    if not is_registered(type(layer)) and type(layer).call is not HyperLayer.call:
+        return False
+    kernel, *rest = linear_maps(layer) or [None]
+    offsets = len(rest) < 2 and all(isinstance(m, Offset) for m in rest)
+    return kernel is not None and kernel.patches is not None and offsets
+
+
+def kernel_and_bias(layer):
+    """The variables of a capturable layer; the bias may be `None`."""
+    weights = [getattr(layer, linear_map.weight) for linear_map in linear_maps(layer)]
+    return weights if len(weights) == 2 else [*weights, None]
 
 
 def capturable_layers(network):
@@ -82,28 +88,17 @@ def captured(term, weights, layers):
 
 
 def _record(layer, inputs, slopes):
-    """Everything between batch and channels as one axis of positions."""
-    if type(layer) in _CONVOLUTIONS:
-        inputs = _patches(layer, inputs)
-    # A static 1 for vectors, which makes sums over positions unnecessary.
+    """A record in which all axes between batch and channels are one of positions."""
+    inputs = linear_maps(layer)[0].patches(inputs)
+    # For vectors this is a static 1, which makes sums over positions unnecessary.
     positions = slopes.shape[2:-1].num_elements() or -1
     shape = [slopes.shape[0], tf.shape(slopes)[1], positions, slopes.shape[-1]]
     slopes = tf.reshape(slopes, shape)
     inputs = tf.reshape(inputs, [shape[1], positions, inputs.shape[-1]])
     # The compute dtype may be too short for sums over examples.
     dtype = layer.variable_dtype
-    return LayerRecord(layer, tf.cast(inputs, dtype), tf.cast(slopes, dtype))
-
-
-def _patches(layer, inputs):
-    """What the kernel is multiplied with at every position, by a kernel of ones.
-
-    In place of `tf.image.extract_patches`, whose derivatives XLA does not have.
-    """
-    shape = tuple(layer.kernel.shape)[:3]
-    size = math.prod(shape)
-    unit = tf.reshape(tf.eye(size, dtype=inputs.dtype), [*shape, size])
-    return tf.convert_to_tensor(layer.convolution_op(inputs, unit))
+    inputs, slopes = tf.cast(inputs, dtype), tf.cast(slopes, dtype)
+    return LayerRecord(*kernel_and_bias(layer), inputs, slopes)
 
 
 @contextlib.contextmanager
@@ -121,7 +116,7 @@ def calls_recorded(layers, watch=lambda outputs: None):
 
     def recording(layer):
         def call(inputs, training=None):
-            outputs = tf.convert_to_tensor(_affine(layer, inputs))
+            outputs = tf.convert_to_tensor(_apply_maps(layer, inputs))
             watch(outputs)
             calls[id(layer)].append((inputs, outputs))
             return outputs if layer.activation is None else layer.activation(outputs)
@@ -138,9 +133,8 @@ def calls_recorded(layers, watch=lambda outputs: None):
             del vars(layer)["call"]
 
 
-def _affine(layer, inputs):
-    if type(layer) in _CONVOLUTIONS:
-        outputs = layer.convolution_op(inputs, layer.kernel)
-    else:
-        outputs = keras.ops.matmul(inputs, layer.kernel)
-    return outputs if layer.bias is None else outputs + layer.bias
+def _apply_maps(layer, inputs):
+    for linear_map in linear_maps(layer):
+        weight = tf.convert_to_tensor(getattr(layer, linear_map.weight))
+        inputs = linear_map.apply(inputs, weight)
+    return inputs

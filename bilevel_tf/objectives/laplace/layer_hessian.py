@@ -59,10 +59,9 @@ def _over_layers(term, weights, precisions, kernel, bias):
     precisions = dict(zip(variables, precisions, strict=True))
     parts = []
     for record in captured(term, weights, capturable_layers(term.network)):
-        layer = record.layer
-        parts.append(kernel(record, precisions[id(layer.kernel)]))
-        if layer.bias is not None:
-            parts.append(bias(record, precisions[id(layer.bias)]))
+        parts.append(kernel(record, precisions[id(record.kernel)]))
+        if record.bias is not None:
+            parts.append(bias(record, precisions[id(record.bias)]))
     return tf.add_n(parts)
 
 

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.losses import GaussianLikelihood
-from bilevel_tf.regularizers.weight_prior import in_force
 
 
 def natural_parameters(loss: keras.losses.Loss, outputs: tf.Tensor) -> tf.Tensor:
@@ -42,7 +42,7 @@ def curvature_root(loss: keras.losses.Loss, parameters: tf.Tensor) -> tf.Tensor:
         A tensor `[batch, C, C]`.
     """
     if isinstance(loss, GaussianLikelihood):
-        root = tf.sqrt(in_force(loss.precision, parameters.dtype))
+        root = tf.sqrt(mean_value(loss.precision, parameters.dtype))
         return root * tf.linalg.diag(tf.ones_like(parameters))
     if isinstance(loss, keras.losses.BinaryCrossentropy):
         log_variance = tf.math.log_sigmoid(parameters) + tf.math.log_sigmoid(

@@ -10,6 +10,7 @@ from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.laplace.layer_capture import (
     calls_recorded,
     capturable_layers,
+    kernel_and_bias,
 )
 from bilevel_tf.regularizers.normal_prior import NormalPrior
 
@@ -135,17 +136,18 @@ def check_size(network: Network, hessian: str, max_weights: int) -> None:
             f"{_format_memory(size**2)}; max_weights={max_weights:,}. Use "
             "hessian='kronecker' or hessian='diagonal' "
             f"({_format_memory(size)}) for a network of Dense and "
-            "Conv2D layers, or raise `max_weights`."
+            "Conv layers, or raise `max_weights`."
         )
 
 
 def check_factor_sizes(network: Network, max_weights: int) -> None:
     """Raise a `ValueError` if a Kronecker factor of the model would be too large."""
     for layer in capturable_layers(network):
-        *rows, columns = layer.kernel.shape
+        kernel, _ = kernel_and_bias(layer)
+        *rows, columns = kernel.shape
         side = max(math.prod(rows), columns)
         if side > max_weights:
-            size = layer.kernel.shape.num_elements()
+            size = math.prod(kernel.shape)
             raise ValueError(
                 f"hessian='kronecker' needs the eigenvalues of a matrix of {side:,}² "
                 f"entries for '{layer.name}', {_format_memory(side**2)}; "
@@ -157,13 +159,14 @@ def check_factor_sizes(network: Network, max_weights: int) -> None:
 def check_factor_precisions(network: Network) -> None:
     """Raise a `ValueError` if a kernel has more than one precision."""
     for layer in capturable_layers(network):
-        precision = layer.kernel.regularizer.precision
+        kernel, _ = kernel_and_bias(layer)
+        precision = kernel.regularizer.precision
         if isinstance(precision, Hyperparameter) and precision.scale.shape != ():
             raise ValueError(
                 "hessian='kronecker' takes one precision per kernel, because the sum "
                 "with other precisions has no Kronecker factors. "
                 f"Received: '{precision.name}' of shape "
-                f"{precision.scale.shape} on '{layer.kernel.path}'. Use "
+                f"{precision.scale.shape} on '{kernel.path}'. Use "
                 "hessian='diagonal' or hessian='ggn'."
             )
 
@@ -181,7 +184,7 @@ def check_layers(
     """
     layers = capturable_layers(network)
     for layer in layers:
-        both = [v for v in (layer.kernel, layer.bias) if v is not None]
+        both = [v for v in kernel_and_bias(layer) if v is not None]
         frozen = [v.name for v in both if not v.trainable]
         if frozen:
             raise ValueError(
@@ -195,12 +198,12 @@ def check_layers(
                 f"'{layer.name}' is called {counts[id(layer)]} times. Use "
                 "hessian='ggn' or hessian='exact'."
             )
-    captured = {id(v) for layer in layers for v in (layer.kernel, layer.bias)}
+    captured = {id(v) for layer in layers for v in kernel_and_bias(layer)}
     for layer in _list_leaves(network):
         weights = {id(v) for v in layer.trainable_variables} - captured
         if weights or any(id(v) in moved for v in layer.non_trainable_variables):
             raise ValueError(
-                f"hessian={hessian!r} is for trained weights of Dense and Conv2D "
+                f"hessian={hessian!r} is for trained weights of Dense and Conv "
                 "layers, and for examples that do not see each other. Received: "
                 f"{type(layer).__name__} '{layer.name}'. Freeze it, or use "
                 "hessian='ggn' or hessian='exact'."

@@ -1,12 +1,19 @@
-"""Checks of what Bayesian linear regression is given."""
+"""Checks of what a Bayesian linear regression is given."""
+
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 
-def features(value):
-    """X, or raise an error unless it is a matrix of floating-point numbers."""
+def check_features(value: Any) -> tf.Tensor:
+    """Return X as a tensor, or raise unless it is a matrix of floating-point numbers.
+
+    Raises:
+        TypeError: If its dtype is not floating-point.
+        ValueError: If it is not a matrix.
+    """
     found = keras.ops.convert_to_tensor(value)
     if not found.dtype.is_floating:
         raise TypeError(
@@ -15,49 +22,69 @@ def features(value):
         )
     if found.shape.rank != 2:
         raise ValueError(
-            "`features` must have shape [N, n], a row for each example. "
+            "`features` must have shape [N, n], with one row for each example. "
             f"Received: features of shape {found.shape}"
         )
     return found
 
 
-def tensor(value, dtype):
-    """The value in that dtype."""
+def to_tensor(value: Any, dtype: tf.DType) -> tf.Tensor:
+    """Return the value as a tensor of that dtype."""
     return keras.ops.convert_to_tensor(value, dtype.name)
 
 
-def check(regression):
-    """Raise a `ValueError` where shapes do not match, or a precision is none."""
-    _check_shapes(regression)
-    _check_precision(regression.weight_precision, "weight_precision")
-    _check_precision(regression.noise_precision, "noise_precision")
+def check_tolerance(tolerance: float) -> None:
+    """Raise a `ValueError` if the tolerance is negative or NaN."""
+    if not tolerance >= 0:
+        raise ValueError(
+            f"`tolerance` must not be negative. Received: tolerance={tolerance!r}"
+        )
 
 
-def _check_shapes(regression):
-    x, y = regression.features.shape, regression.targets.shape
+def check_new_features(features: tf.Tensor, known: tf.TensorShape) -> None:
+    """Raise a `ValueError` unless `features` has as many columns as those known."""
+    if not features.shape.is_compatible_with([None, known[1]]):
+        raise ValueError(
+            "`features` must have as many columns as those that the regression was "
+            f"made with, {known[1]}. Received: features of shape {features.shape}"
+        )
+
+
+def check_shapes(
+    features: tf.Tensor,
+    targets: tf.Tensor,
+    weight_precision: tf.Tensor,
+    noise_precision: tf.Tensor,
+    prior_mean: tf.Tensor,
+) -> None:
+    """Raise a `ValueError` unless all shapes fit those of `features`."""
+    x, y = features.shape, targets.shape
     if x[0] == 0 or x[1] == 0:
         raise ValueError(
-            "`features` must have at least one row, an example, and one column. "
+            "`features` must have at least one row and one column. "
             f"Received: features of shape {x}"
         )
     if y.rank != 1:
         raise ValueError(
-            "`targets` must have shape [N], one number for each row of `features`. "
-            "For many columns make a regression of each: targets[:, 0], … "
-            f"Received: targets of shape {y}"
+            "`targets` must have shape [N], one number for each row of `features`. If "
+            "there are several columns of targets, make one regression for each: "
+            f"targets[:, 0], … Received: targets of shape {y}"
         )
     if not y.is_compatible_with(x[:1]):
         raise ValueError(
             "`targets` must have as many numbers as `features` has rows. "
             f"Received: features of shape {x}, targets of shape {y}"
         )
-    if regression.noise_precision.shape.rank != 0:
+    if noise_precision.shape.rank != 0:
         raise ValueError(
             "`noise_precision` must be a scalar. Received: noise_precision of "
-            f"shape {regression.noise_precision.shape}"
+            f"shape {noise_precision.shape}"
         )
-    for name in ("weight_precision", "prior_mean"):
-        shape = getattr(regression, name).shape
+    for name, tensor in (
+        ("weight_precision", weight_precision),
+        ("prior_mean", prior_mean),
+    ):
+        shape = tensor.shape
         if shape.rank != 0 and not shape.is_compatible_with(x[1:]):
             raise ValueError(
                 f"`{name}` must be a scalar or have one number for each column of "
@@ -66,7 +93,11 @@ def _check_shapes(regression):
             )
 
 
-def _check_precision(tensor, name):
+def check_precision(tensor: tf.Tensor, name: str) -> None:
+    """Raise a `ValueError` unless a precision is positive and finite.
+
+    A precision whose value is not known, because a graph is being traced, passes.
+    """
     value = tf.get_static_value(tensor)
     if value is not None and not np.all((value > 0) & np.isfinite(value)):
         raise ValueError(

@@ -1,0 +1,72 @@
+"""Everything that bilevel_tf uses of the private parts of Keras and TensorFlow.
+
+No other module of bilevel_tf uses a private name of Keras or TensorFlow, and this
+package imports nothing of bilevel_tf. `tests/test_keras_private.py` checks both, and
+pins the behaviour of each function, so that a new Keras that behaves differently fails
+there first.
+"""
+
+from bilevel_tf._keras.graphs import forbid_inlining, watch_with_tangent
+from bilevel_tf._keras.layers import (
+    get_mask,
+    get_own_losses,
+    get_source,
+    replace_sublayer,
+    without_autocast,
+)
+from bilevel_tf._keras.models import (
+    add_layer,
+    check_compiled,
+    flatten_layers,
+    get_compile_arguments,
+    get_graph_inputs,
+    get_graph_outputs,
+    get_strategy,
+    make_step_function,
+    set_compile_argument,
+    update_mean_loss,
+)
+from bilevel_tf._keras.optimizers import (
+    HookedOptimizer,
+    StatelessOptimizer,
+    copy_decay_exclusions,
+    decays_weight,
+    excludes_from_decay,
+    get_rate_source,
+    get_variable_index,
+    is_second_moment,
+    set_iterations,
+    set_rate_source,
+    track_variables,
+)
+
+__all__ = [
+    "HookedOptimizer",
+    "StatelessOptimizer",
+    "add_layer",
+    "check_compiled",
+    "copy_decay_exclusions",
+    "decays_weight",
+    "excludes_from_decay",
+    "flatten_layers",
+    "forbid_inlining",
+    "get_compile_arguments",
+    "get_graph_inputs",
+    "get_graph_outputs",
+    "get_mask",
+    "get_own_losses",
+    "get_rate_source",
+    "get_source",
+    "get_strategy",
+    "get_variable_index",
+    "is_second_moment",
+    "make_step_function",
+    "replace_sublayer",
+    "set_compile_argument",
+    "set_iterations",
+    "set_rate_source",
+    "track_variables",
+    "update_mean_loss",
+    "watch_with_tangent",
+    "without_autocast",
+]

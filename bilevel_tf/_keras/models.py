@@ -1,0 +1,89 @@
+"""Private parts of Keras models: their graph, what they are compiled with, steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def flatten_layers(model: keras.Layer, include_self: bool = False) -> list[keras.Layer]:
+    """Return all layers of a model, those inside nested layers and models as well.
+
+    Args:
+        model: A model, or a layer with sublayers.
+        include_self: Whether the model itself comes first. Defaults to `False`.
+    """
+    return list(model._flatten_layers(include_self=include_self))
+
+
+def add_layer(model: keras.Model, layer: keras.Layer) -> None:
+    """Make `layer` one of the layers of a functional model, unless it is one already.
+
+    Older releases of Keras 3 track the layers of the graph alone, and not a layer that
+    is an attribute of the model.
+    """
+    if not any(known is layer for known in model._layers):
+        model._layers.append(layer)
+
+
+def get_graph_inputs(model: keras.Model) -> Any:
+    """Return the symbolic inputs of a functional or Sequential model, as structured."""
+    return _get_functional(model)._inputs_struct
+
+
+def get_graph_outputs(model: keras.Model) -> Any:
+    """Return the symbolic outputs of a functional or Sequential model, as structured.
+
+    The public `model.outputs` is flat.
+    """
+    return _get_functional(model)._outputs_struct
+
+
+def _get_functional(model):
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def get_compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return what a compiled model was given, by the names of `compile`'s arguments.
+
+    Unlike `get_compile_config`, it returns the objects themselves.
+    """
+    return dict(model._compile_config.config)
+
+
+def set_compile_argument(model: keras.Model, name: str, value: Any) -> None:
+    """Make a compiled model save another value for an argument of `compile`."""
+    model._compile_config.config[name] = value
+
+
+def check_compiled(model: keras.Model, method: str) -> None:
+    """Raise Keras's `ValueError` if a model is not compiled.
+
+    Args:
+        model: The model.
+        method: Name of the method that was called too early, for the message.
+    """
+    model._assert_compile_called(method)
+
+
+def get_strategy(model: keras.Model) -> tf.distribute.Strategy | None:
+    """Return the strategy that the model was made under, or `None`.
+
+    The public `distribute_strategy` returns the default strategy instead of `None`.
+    """
+    return model._distribute_strategy
+
+
+def make_step_function(model: keras.Model, step: Callable) -> Callable:
+    """Return Keras's function of a data iterator that runs `step` on its next batch.
+
+    It compiles `step` and distributes it as the model is compiled, and takes
+    `model.steps_per_execution` batches.
+    """
+    return model._make_function(step)
+
+
+def update_mean_loss(model: keras.Model, loss: tf.Tensor, count: tf.Tensor) -> None:
+    """Add a batch of `count` examples to the mean that `fit` shows as "loss"."""
+    model._loss_tracker.update_state(loss, sample_weight=count)

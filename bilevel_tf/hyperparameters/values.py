@@ -1,0 +1,78 @@
+"""The value of a number or hyperparameter in the pass that is running now."""
+
+import keras
+import tensorflow as tf
+
+from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+
+
+def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.Tensor:
+    """The value in force of a number or hyperparameter.
+
+    Args:
+        argument: A number or a `Hyperparameter`.
+        dtype: Dtype of the result. Defaults to that of the hyperparameter's space, and
+            to `keras.config.floatx()` for a number.
+
+    Returns:
+        A tensor of the hyperparameter's shape, a scalar for a number. In a perturbed
+        pass, which methods that fit a best response run, a hyperparameter has one value
+        per example: `[batch, *shape]`.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(stddev=bt.Positive(0.5))
+    >>> float(bt.hyperparameters.value_of(hp["stddev"]))
+    0.5
+    """
+    if isinstance(argument, Hyperparameter):
+        value = argument.value()
+        return keras.ops.convert_to_tensor(value, dtype or value.dtype)
+    return keras.ops.convert_to_tensor(argument, dtype or keras.config.floatx())
+
+
+def value_for(
+    argument: float | Hyperparameter, tensor: tf.Tensor, dtype: str | None = None
+) -> tf.Tensor:
+    """The value in force of a number or hyperparameter, to combine with `tensor`.
+
+    Args:
+        argument: A number or a `Hyperparameter`. The value of a vector-valued one
+            belongs to the last axes of `tensor`.
+        tensor: Inputs or outputs of a layer, or targets of a loss, `[batch, ...]`.
+        dtype: Dtype of the result. Defaults to that of `tensor`.
+
+    Returns:
+        A tensor that broadcasts over `tensor`: of the hyperparameter's shape, or, in a
+        perturbed pass, `[batch, 1, …, 1, *shape]`, of the rank of `tensor`, with one
+        value per example.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(factor=bt.Positive(3.0))
+    >>> inputs = tf.ones([2, 4])
+    >>> outputs = bt.hyperparameters.value_for(hp["factor"], inputs) * inputs
+    """
+    value = value_of(argument, dtype or tensor.dtype)
+    if not (isinstance(argument, Hyperparameter) and argument.is_perturbed):
+        return value
+    ones = tensor.shape.rank - 1 - len(argument.shape)
+    return tf.reshape(value, [-1] + [1] * ones + list(argument.shape))
+
+
+def mean_value(argument: float | Hyperparameter, dtype: str | None = None) -> tf.Tensor:
+    """The value in force; in a perturbed pass the mean over the examples.
+
+    Penalties and priors use it, which belong to the weights and not to an example.
+
+    Args:
+        argument: A number or a `Hyperparameter`.
+        dtype: As for `value_of`.
+
+    Returns:
+        A tensor of the hyperparameter's shape, a scalar for a number.
+    """
+    value = value_of(argument, dtype)
+    if isinstance(argument, Hyperparameter) and argument.is_perturbed:
+        return tf.reduce_mean(value, 0)
+    return value
