@@ -25,12 +25,8 @@ TO_DO = {
     "bilevel_tf.layers.variational.conv2d",
     "bilevel_tf.layers.variational.dense",
     "bilevel_tf.losses",
-    "bilevel_tf.methods.best_response.delta_stn",
     "bilevel_tf.methods.functional",
     "bilevel_tf.network.composed_loss",
-    "bilevel_tf.objectives.cross_validation.cross_validation",
-    "bilevel_tf.objectives.elbo",
-    "bilevel_tf.objectives.laplace.laplace_evidence",
     "bilevel_tf.objectives.linear_regression.linear_regression",
     "bilevel_tf.optimizers.hypergradient_descent",
     "bilevel_tf.optimizers.tuned",
@@ -39,7 +35,6 @@ TO_DO = {
     "bilevel_tf.regularizers.normal_prior",
     "bilevel_tf.regularizers.norms",
     "bilevel_tf.scales.uniform",
-    "bilevel_tf.training.bilevel_model",
 }
 
 

@@ -26,20 +26,7 @@ PACKAGE = pathlib.Path(bt.__file__).parent
 PENDING = {
     "layers/hyper/hyper_layer.py",
     "layers/variational/variational_layer.py",
-    "methods/fixed_point/graves.py",
-    "network/responding_network.py",
-    "network/stateless_model.py",
-    "objectives/cross_validation/fold_checks.py",
-    "objectives/cross_validation/fold_passes.py",
-    "objectives/laplace/laplace_checks.py",
-    "objectives/likelihoods.py",
-    "training/bilevel_model.py",
-    "training/callbacks.py",
-    "training/checks.py",
     "training/conversion.py",
-    "training/exporting.py",
-    "training/rounds.py",
-    "training/stored_model.py",
 }
 
 # Public, in spite of the underscore.

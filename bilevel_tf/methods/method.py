@@ -49,6 +49,8 @@ class Method:
             the Δ-STN paper.
         warmup_epochs: Number of epochs at the start in which hyperparameters stay
             fixed. Defaults to 0.
+        **unknown: Arguments that the class does not have. They are refused with an
+            error that names those that it has.
 
     Raises:
         ValueError: If a number is not whole or too small.

@@ -1,11 +1,15 @@
 """A Keras model as a `Network`."""
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.network.network import Network
@@ -15,97 +19,100 @@ from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 
 class KerasNetwork(Network):
-    """What methods and objectives see of a `BilevelModel`.
+    """The `Network` of a `BilevelModel`, which methods and objectives see.
 
-    The model keeps everything; this object only gives access to it.
+    All state is in the model; this object only gives access to it. `Network` documents
+    the members.
 
     Args:
         model: The `BilevelModel`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self._model = model
 
     # What there is
 
     @property
-    def compiled(self):
+    def compiled(self) -> bool:
         return self._model.compiled
 
     @property
-    def hyperparameters(self):
+    def hyperparameters(self) -> HyperparameterSpace:
         return self._model.hyperparameters
 
     @property
-    def method(self):
+    def method(self) -> Any:
         return self._model.method
 
     @property
-    def objective(self):
+    def objective(self) -> Any:
         return self._model.objective
 
     @property
-    def layers(self):
-        return list(self._model._flatten_layers(include_self=False))
+    def layers(self) -> list[keras.Layer]:
+        return _keras.flatten_layers(self._model)
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         return self._model.trainable_variables
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[keras.Variable]:
         return self._model.non_trainable_variables
 
     @property
-    def inputs(self):
-        return self._model._inputs_struct
+    def inputs(self) -> Any:
+        return _keras.get_graph_inputs(self._model)
 
     @property
-    def outputs(self):
-        return self._model._outputs_struct
+    def outputs(self) -> Any:
+        return _keras.get_graph_outputs(self._model)
 
     @property
-    def output_names(self):
+    def output_names(self) -> list[str]:
         return self._model.output_names
 
     @property
-    def losses(self):
+    def losses(self) -> list:
         return losses_by_output(self._model)
 
     @property
-    def loss_weights(self):
-        return self._model._compile_config.config.get("loss_weights")
+    def loss_weights(self) -> Any:
+        return _keras.get_compile_arguments(self._model).get("loss_weights")
 
     @property
-    def distributed(self):
-        return self._model._distribute_strategy is not None
+    def strategy(self) -> tf.distribute.Strategy | None:
+        return _keras.get_strategy(self._model)
 
     @property
-    def responding_layers(self):
+    def responding_layers(self) -> list[keras.Layer]:
         return [la for la in self.layers if isinstance(la, HyperLayer) and la.trainable]
 
     @property
-    def response_variables(self):
+    def response_variables(self) -> list[keras.Variable]:
         layers = self.responding_layers
         return [v for layer in layers for v in layer.response_variables]
 
     # A pass
 
-    def __call__(self, x, training):
+    def __call__(self, x: Any, training: bool) -> Any:
         return self._model(x, training=training)
 
-    def compute_loss(self, x, y, predictions, sample_weight, training):
+    def compute_loss(
+        self, x: Any, y: Any, predictions: Any, sample_weight: Any, training: bool
+    ) -> tf.Tensor:
         return self._model.compute_loss(
             x, y, predictions, sample_weight, training=training
         )
 
-    def example_weights(self, sample_weight):
+    def example_weights(self, sample_weight: Any) -> Any:
         return self._model.weights_in_force(sample_weight)
 
-    def added_losses(self):
-        return [loss for layer in self.layers for loss in layer._get_own_losses()]
+    def added_losses(self) -> list[tf.Tensor]:
+        return [loss for layer in self.layers for loss in _keras.get_own_losses(layer)]
 
-    def penalties(self):
+    def penalties(self) -> list[tf.Tensor]:
         delta = current_pass().delta
         responding = [] if delta is None else self.responding_layers
         moved = {id(w) for layer in responding for w in layer.responding_weights()}
@@ -114,11 +121,11 @@ class KerasNetwork(Network):
         perturbed = [layer.penalty(delta) for layer in responding]
         return fixed + [tf.reduce_mean(p) for p in perturbed if p is not None]
 
-    def output_heads(self):
+    def output_heads(self) -> tuple[list[Callable], frozenset]:
         return output_heads(self._model.outputs)
 
     @contextlib.contextmanager
-    def frozen_state(self):
+    def frozen_state(self) -> Iterator[None]:
         ours = [*self.response_variables, *self.hyperparameters.variables]
         ours = {id(v) for v in ours}
         kept = [v for v in self._model.non_trainable_weights if id(v) not in ours]
@@ -128,7 +135,12 @@ class KerasNetwork(Network):
             variable.assign(value)
 
     @contextlib.contextmanager
-    def at(self, weights, hyperparameters, **attributes):
+    def at(
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        **attributes: Any,
+    ) -> Iterator[None]:
         variables = [*self.weights, self.hyperparameters.unconstrained]
         mapping = list(zip(variables, [*weights, *hyperparameters], strict=True))
         with (
@@ -138,7 +150,7 @@ class KerasNetwork(Network):
             yield
 
     @property
-    def penalized(self):
+    def penalized(self) -> bool:
         return any(v.regularizer is not None for v in self.weights) or any(
             layer.activity_regularizer is not None
             or isinstance(layer, VariationalLayer)
@@ -148,63 +160,66 @@ class KerasNetwork(Network):
     # Optimizers
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> Any:
         return self._model.optimizer
 
     @property
-    def stepping_optimizer(self):
+    def stepping_optimizer(self) -> Any:
         return self._model.stepping_optimizer
 
     @property
-    def response_optimizer(self):
+    def response_optimizer(self) -> Any:
         return self._model.response_optimizer
 
     @property
-    def hyper_optimizer(self):
+    def hyper_optimizer(self) -> Any:
         return self._model.hyper_optimizer
 
     @property
-    def objective_optimizer(self):
+    def objective_optimizer(self) -> Any:
         return keras_optimizer(self.objective_stepping_optimizer)
 
     @property
-    def objective_stepping_optimizer(self):
+    def objective_stepping_optimizer(self) -> Any:
         return self._model.objective_stepping_optimizer
 
-    def add_optimizer(self, variables, weights):
+    def add_optimizer(
+        self, variables: list[keras.Variable], weights: list[keras.Variable]
+    ) -> None:
         self._model.objective_stepping_optimizer = beside(
             self.stepping_optimizer, variables, weights, self.hyperparameters
         )
 
     # State
 
-    def add_state(self, name, shape, dtype):
+    def add_state(self, name: str, shape: tuple, dtype: str) -> keras.Variable:
         if name in self._model.network_state:
             raise ValueError(
-                f"The model has a variable '{name}' of a method or objective already. "
-                "Choose another name."
+                f"The model already has a variable '{name}' of a method or objective. "
+                f"Choose another name. Received: name='{name}'"
             )
         variable = keras.Variable("zeros", shape, dtype, trainable=False, name=name)
         self._model.network_state[name] = variable
         return variable
 
-    def state(self, name):
+    def state(self, name: str) -> keras.Variable:
         return self._model.network_state[name]
 
 
-def losses_by_output(model):
-    """The losses given to `compile`, one per flat output; `None` if it has none."""
-    losses, count = model._compile_config.config.get("loss"), len(model.outputs)
+def losses_by_output(model: keras.Model) -> list:
+    """Find the loss of each flat output in what `compile` was given, or `None`."""
+    losses = _keras.get_compile_arguments(model).get("loss")
+    count, outputs = len(model.outputs), _keras.get_graph_outputs(model)
     if isinstance(losses, dict):
         keys = model.output_names
-        if isinstance(model._outputs_struct, dict):
-            order = keras.tree.flatten({k: k for k in model._outputs_struct})
+        if isinstance(outputs, dict):
+            order = keras.tree.flatten({k: k for k in outputs})
             keys = [k if k in losses else n for k, n in zip(order, keys, strict=True)]
         return [losses.get(key) for key in keys]
     flat = keras.tree.flatten(losses)
     return flat if len(flat) == count else flat[:1] * count or [None] * count
 
 
-def keras_optimizer(optimizer):
-    """The Keras optimizer of a `TunedOptimizer`; any other is returned as it is."""
+def keras_optimizer(optimizer: Any) -> Any:
+    """Return the Keras optimizer of a `TunedOptimizer`, or any other as it is."""
     return optimizer.optimizer if isinstance(optimizer, TunedOptimizer) else optimizer

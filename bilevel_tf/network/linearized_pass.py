@@ -1,38 +1,57 @@
-"""Gradients of a loss of the linearised network."""
+"""Gradients of the loss of a linearised network."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.network.network import Network
 
 
 def linearized_gradients(
-    network, x, y, sample_weight, variables, scale_loss, *, delta, values
-):
-    """Gradients of L_T at y + J_yw Δw (Eq. 3.13), without differentiating a JVP.
+    network: Network,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    variables: list[keras.Variable],
+    scale_loss: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    delta: tf.Tensor,
+    values: Any,
+) -> tuple[tf.Tensor, Any, list[tf.Tensor | None]]:
+    """Compute gradients of L_T at y + J_yw Δw (Eq. 3.13 of the Δ-STN paper).
 
-    The layers answer with their ordinary outputs, whose tangents along δ are J_yw Δw
-    and whose cotangents are the linearised network's. So: a forward accumulator
-    outside and a tape inside give y and J_yw Δw; the loss is differentiated at
-    y + J_yw Δw alone; its gradient there is pulled back from y in one ordinary
-    backward pass.
+    Differentiating a Jacobian-vector product is not necessary. The layers return their
+    ordinary outputs y, and a forward accumulator gives the tangents J_yw Δw of these.
+    The loss is differentiated at y + J_yw Δw with respect to its argument only, and
+    one ordinary backward pass from y applies J_ywᵀ to that gradient.
 
-    Losses that layers add (activity regularizers, `add_loss`) are linearised
-    likewise, as if they were outputs. Weight penalties are those of the response
-    weights. With respect to an ordinary weight the gradient is J_ywᵀ g: its effect
-    through J_yw itself is left out.
+    Losses that layers add (activity regularizers, `add_loss`) are linearised in the
+    same way, as if they were outputs. Weight penalties are those of the weights
+    w + Δw. The gradient with respect to an ordinary weight is J_ywᵀ g; the effect that
+    the weight has on J_yw itself is left out.
 
     Args:
-        network: The `Network`.
+        network: The network.
         x, y, sample_weight: A batch.
-        variables: Keras variables to differentiate with respect to.
-        scale_loss: Function applied to the loss before it is differentiated.
-        delta: δ, `[batch, h]`.
-        values: Hyperparameter values of every example.
+        variables: Variables with respect to which the loss is differentiated.
+        scale_loss: Function that is applied to the loss before it is differentiated,
+            such as `scale_loss` of an optimizer.
+        delta: δ, the perturbation of every example on the unconstrained scale,
+            `[batch, h]`.
+        values: Values of the hyperparameters for every example, on the constrained
+            scale.
 
     Returns:
-        Loss, predictions of the linearised network, gradients in order.
+        The loss, a scalar; the predictions of the linearised network; and one gradient
+        per variable, `None` for a variable without effect.
+
+    Reference:
+        Bae & Grosse, "Delta-STN: Efficient Bilevel Optimization for Neural Networks
+        using Structured Response Jacobians", 2020, section 3.3.
     """
     sources = [v.value for v in variables]
     heads, peeled = network.output_heads()
@@ -46,7 +65,7 @@ def linearized_gradients(
             outputs = network(x, training=True)
             added = network.added_losses()
         targets = [*keras.tree.flatten(outputs), *added]
-    moved = [_moved(target, tangents.of(target)) for target in targets]
+    moved = [_add_tangent(target, tangents.of(target)) for target in targets]
     with tf.GradientTape(watch_accessed_variables=False) as penalty_tape:
         penalty_tape.watch(sources)
         with begin_pass(**attributes):
@@ -66,15 +85,17 @@ def linearized_gradients(
     if penalty is not None:
         loss += penalty
         extra = penalty_tape.gradient(scaled_penalty, sources)
-        gradients = [_sum(a, b) for a, b in zip(gradients, extra, strict=True)]
+        gradients = [
+            _add_gradients(a, b) for a, b in zip(gradients, extra, strict=True)
+        ]
     return loss, predictions, gradients
 
 
-def _moved(target, tangent):
+def _add_tangent(target, tangent):
     return tf.identity(target) if tangent is None else target + tangent
 
 
-def _sum(a, b):
+def _add_gradients(a, b):
     if a is None or b is None:
         return b if a is None else a
     return a + b

@@ -126,8 +126,8 @@ class Network(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def distributed(self) -> bool:
-        """Whether the model was made under a `tf.distribute` strategy."""
+    def strategy(self) -> tf.distribute.Strategy | None:
+        """The `tf.distribute` strategy that the model was made under, or `None`."""
 
     @property
     @abc.abstractmethod

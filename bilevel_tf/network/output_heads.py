@@ -1,16 +1,23 @@
-"""Where the linearisation of a network ends: before a final softmax or sigmoid."""
+"""Where the linearisation of a network ends: before a final softmax or sigmoid.
+
+Responses are fitted through the linearised network. If the last layer is a hyper-layer
+with one of these activations, the network is linearised up to the layer's logits, and
+the activation, its head, is applied to the linearised logits.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from bilevel_tf import _keras
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 
 _PEELED = ("softmax", "sigmoid", "log_softmax")
 
 
-def output_heads(outputs: list) -> tuple[list[Callable], frozenset]:
-    """What turns linearised outputs into predictions.
+def output_heads(outputs: list) -> tuple[list[Callable], frozenset[keras.Layer]]:
+    """Find the functions that turn linearised outputs into predictions.
 
     Args:
         outputs: The symbolic outputs of the model, flat.
@@ -19,7 +26,7 @@ def output_heads(outputs: list) -> tuple[list[Callable], frozenset]:
         One function per output, and the layers that must leave out their activation.
     """
     heads, peeled = [], set()
-    for layer, activation in _final_activations(outputs):
+    for layer, activation in _find_final_activations(outputs):
         peel = activation in _PEELED and isinstance(layer, HyperLayer)
         heads.append(layer.activation if peel else _return_unchanged)
         if peel:
@@ -28,14 +35,19 @@ def output_heads(outputs: list) -> tuple[list[Callable], frozenset]:
 
 
 def check_outputs_linearize(outputs: list) -> None:
-    """Raise a `ValueError` if the softmax of an output is a layer of its own."""
-    for layer, activation in _final_activations(outputs):
+    """Raise a `ValueError` if the softmax of an output is a layer of its own.
+
+    Args:
+        outputs: The symbolic outputs of the model, flat.
+    """
+    for layer, activation in _find_final_activations(outputs):
         if activation in _PEELED and not isinstance(layer, HyperLayer):
             raise ValueError(
-                f"The loss is linearised before the final {activation}, which is in "
-                f"{type(layer).__name__} '{layer.name}', not in a hyper-layer. Give it "
-                f"to the last layer, as in HyperDense(..., activation='{activation}'), "
-                "or leave it out and set from_logits=True in the loss."
+                f"The loss is linearised before the final {activation}, which must be "
+                "the activation of a hyper-layer. Give it to the last layer, as in "
+                f"HyperDense(..., activation='{activation}'), or leave it out and set "
+                f"from_logits=True in the loss. Received: {activation} in "
+                f"{type(layer).__name__} '{layer.name}'"
             )
 
 
@@ -46,22 +58,23 @@ def check_losses_fit_outputs(outputs: list, losses: list) -> None:
         outputs: The symbolic outputs of the model, flat.
         losses: The loss of each output, or `None`.
     """
-    pairs = zip(losses, _final_activations(outputs), strict=True)
+    pairs = zip(losses, _find_final_activations(outputs), strict=True)
     for loss, (layer, activation) in pairs:
         if activation in _PEELED and getattr(loss, "from_logits", False):
             raise ValueError(
                 f"The output of '{layer.name}' goes through {activation}, and its loss "
                 f"{type(loss).__name__} has from_logits=True. Leave out the "
-                "activation, or set from_logits=False."
+                "activation, or set from_logits=False. "
+                f"Received: activation='{activation}' and from_logits=True"
             )
 
 
-def _return_unchanged(tensor):
+def _return_unchanged(tensor: Any) -> Any:
     return tensor
 
 
-def _final_activations(outputs):
-    """The layer that makes each output, and the name of its activation."""
+def _find_final_activations(outputs: list) -> list[tuple[keras.Layer, str | None]]:
+    """Find the layer that makes each output, and the name of its activation."""
     finals = []
     for output in outputs:
         layer = _find_maker(output)
@@ -73,8 +86,8 @@ def _final_activations(outputs):
     return finals
 
 
-def _find_maker(tensor):
-    """The layer that makes a tensor, inside of nested models if need be."""
-    layer, _, index = tensor._keras_history
+def _find_maker(tensor: Any) -> keras.Layer:
+    """Find the layer that makes a tensor, also inside nested models."""
+    layer, index = _keras.get_source(tensor)
     nested = isinstance(layer, keras.Model) and hasattr(layer, "outputs")
     return _find_maker(layer.outputs[index]) if nested else layer

@@ -1,9 +1,11 @@
 """The evidence lower bound of networks with a posterior over their weights."""
 
 import keras
+import tensorflow as tf
 
 from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.variational.variational_layer import variational_layers
+from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.bayesian import BayesianObjective
 
 
@@ -11,23 +13,33 @@ from bilevel_tf.objectives.bayesian import BayesianObjective
 class ELBO(BayesianObjective):
     """The negative evidence lower bound per example, on training data.
 
-    Q = L = E_q[−log p(y | x, w)] averaged over the examples + KL(q(w) ‖ p(w)) / N, the
-    training loss of a model of variational layers, in nats. Its expectation is taken
-    at the draw of the pass. Hyperparameters of the priors and the likelihood are judged
-    by the same bound as the posterior is, so that at the trained posterior dQ/dλ is
-    ∂Q/∂λ: `DARTS(second_order=None)`, which needs no second derivatives, is exact
-    there, and `GravesUpdate` has the priors' best parameters in closed form. No
-    validation data is needed.
+    Q = L = E_q[−log p(y | x, w)] averaged over the examples + KL(q(w) ‖ p(w)) / N
+
+    in nats. This is the training loss of a model of variational layers, whose posterior
+    is q and whose priors are p; N is the number of training examples. The expectation
+    is estimated with one draw of the weights per pass.
+
+    Hyperparameters of the priors and of the likelihood are judged by the same bound as
+    the posterior. At the trained posterior dQ/dλ is therefore ∂Q/∂λ, and
+    `DARTS(second_order=None)`, which needs no second derivatives, is exact there.
+    `GravesUpdate` sets parameters of normal priors to their best values in closed form.
+    No validation data are needed. ELBO takes no arguments.
 
     Raises:
-        ValueError: At `compile`, if the model has no variational layer, its priors
-            disagree on `data_size`, a loss is not the mean negative log likelihood of
-            one prediction per example, or a penalty or weight decay comes on top of the
-            bound. At `fit`, if there are sample or class weights, or training arrays
-            of another size. Of a dataset the size is not known, and not checked.
+        ValueError: At `compile`, if the model has no variational layer, if its priors
+            disagree on `data_size`, if a loss is not the mean negative log likelihood
+            of one prediction per example, or if there are penalties or weight decay
+            beside the bound. At `fit`, if there are sample or class weights, or if the
+            training arrays have another number of examples than `data_size`. The size
+            of a data set is unknown and not checked.
 
     Example:
 
+    >>> hp = bt.HyperparameterSpace(precision=bt.Positive(initial=1.0))
+    >>> prior = bt.NormalPrior(hp["precision"], data_size=100)
+    >>> inputs = keras.Input((3,))
+    >>> outputs = bt.VariationalDense(2, prior=prior)(inputs)
+    >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     >>> model.compile(
     ...     "adam",
     ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -41,21 +53,31 @@ class ELBO(BayesianObjective):
 
     suggested_method = "bilevel_tf.methods.DARTS(second_order=None)"
 
-    def check(self, network):
-        """Check that the training loss is the bound."""
+    def check(self, network: Network) -> None:
+        """Check that the training loss is the bound.
+
+        Raises:
+            ValueError: If it is not.
+        """
         super().check(network)
         _check_unpenalized(network)
         for variable in network.weights:
-            # It lacks the prior's normaliser, without which a precision goes to zero.
+            # A regularizer lacks the prior's normaliser, so that a tuned precision
+            # would go to zero.
             for reference in references(variable.regularizer):
                 raise ValueError(
                     f"'{reference.name}' is tuned in a regularizer of "
                     f"'{variable.path}', which is no part of the bound. Give it to the "
-                    "prior of a variational layer, or make it a number."
+                    "prior of a variational layer, or make it a number. Received: "
+                    f"{type(variable.regularizer).__name__} with '{reference.name}'"
                 )
 
-    def data_size(self, network):
-        """N of the priors, or raise a `ValueError` if they disagree."""
+    def data_size(self, network: Network) -> int:
+        """Return N, the number of training examples that the priors were given.
+
+        Raises:
+            ValueError: If the priors disagree on it.
+        """
         sizes = {}
         for layer in variational_layers(network.layers, "ELBO"):
             for posterior in layer.posteriors():
@@ -68,22 +90,29 @@ class ELBO(BayesianObjective):
             )
         return next(iter(sizes))
 
-    def outer_loss(self, network, weights, hyperparameters, batch):
-        """Q, the training loss."""
+    def outer_loss(
+        self,
+        network: Network,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+    ) -> tf.Tensor:
+        """Return Q, which is the training loss; arguments as in `Objective`."""
         return self.inner_loss(network, weights, hyperparameters, batch)
 
 
-def _check_unpenalized(network):
-    """Raise a `ValueError` where means have a penalty beside the divergence."""
+def _check_unpenalized(network: Network) -> None:
+    """Raise a `ValueError` if posterior means have a penalty beside the divergence."""
     for layer in variational_layers(network.layers, "ELBO"):
         for name in _PENALTIES:
             penalty = getattr(layer, name)
-            # One that is tuned has an error of its own.
+            # `check` has another error for penalties that are tuned.
             if penalty is not None and not references(penalty):
                 raise ValueError(
                     f"`{name}` of '{layer.name}' must be None under ELBO: its prior is "
-                    "in the bound, and a penalty is not. From a Keras model that has "
-                    f"one: tune={{{layer.name!r}: {{..., {name!r}: None}}}}. "
+                    "in the bound, and a penalty is not. If the layer comes from a "
+                    "Keras model that has a penalty, convert the model with "
+                    f"tune={{{layer.name!r}: {{..., {name!r}: None}}}}. "
                     f"Received: {name}={type(penalty).__name__}"
                 )
 

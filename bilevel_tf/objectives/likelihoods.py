@@ -1,15 +1,13 @@
 """Losses that are negative log likelihoods."""
 
 import types
+from typing import Any
 
 import keras
-import tensorflow_probability as tfp
 
 from bilevel_tf.losses import GaussianLikelihood
+from bilevel_tf.network.network import Network
 from bilevel_tf.optimizers.tuned import TunedOptimizer
-
-tfd = tfp.distributions
-
 
 _CLASSES = {
     keras.losses.sparse_categorical_crossentropy: (
@@ -21,53 +19,71 @@ _CLASSES = {
 _LIKELIHOODS = (*_CLASSES.values(), GaussianLikelihood)
 
 
-def loss_object(given):
-    """A loss as `compile` takes it, by name or function, as an object where it can be.
+def loss_object(given: Any) -> Any:
+    """Make a loss object from the name or function of a likelihood.
 
-    Functions that are no likelihood stay what they are.
+    Args:
+        given: A loss as `compile` takes it.
+
+    Returns:
+        A `keras.losses.Loss`, or the function if it is no known likelihood.
     """
     loss = keras.losses.get(given)
     known = isinstance(loss, types.FunctionType) and loss in _CLASSES
     return _CLASSES[loss]() if known else loss
 
 
-def likelihoods(network, objective):
-    """The model's losses, one per output, each a mean negative log likelihood.
+def likelihoods(network: Network, objective: str) -> list[keras.losses.Loss]:
+    """Return the losses, one per output, each a mean negative log likelihood.
 
     Args:
-        network: The compiled `Network`.
-        objective: Name of what needs them, for errors.
+        network: The compiled network.
+        objective: Name of the objective that needs likelihoods, for errors.
 
     Returns:
-        List of `keras.losses.Loss` objects in the order of the outputs.
+        The losses in the order of the outputs.
 
     Raises:
-        ValueError: If a loss is none, or losses are weighted.
+        ValueError: If a loss is not a mean negative log likelihood, or if losses are
+            weighted.
     """
     weights = network.loss_weights
     if weights is not None:
         raise ValueError(
             f"`loss_weights` must be left out under {objective}: a weighted log "
-            f"likelihood is none. Received: loss_weights={weights!r}"
+            "likelihood is not a log likelihood. "
+            f"Received: loss_weights={weights!r}"
         )
     outputs = keras.tree.flatten(network.outputs)
     return [
-        _likelihood(loss, output, objective)
+        _check_likelihood(loss, output, objective)
         for loss, output in zip(network.losses, outputs, strict=True)
     ]
 
 
-def check_unweighted(sample_weight, objective):
-    """Raise a `ValueError` if examples have weights; arguments as of `likelihoods`."""
+def check_unweighted(sample_weight: Any, objective: str) -> None:
+    """Raise a `ValueError` if examples have weights.
+
+    Args:
+        sample_weight: Weights of the examples, or `None`.
+        objective: Name of the objective that needs likelihoods, for errors.
+    """
     if sample_weight is not None:
         raise ValueError(
             f"`sample_weight` must be left out under {objective}: a weighted log "
-            "likelihood is none."
+            "likelihood is not a log likelihood. The same holds for `class_weight` and "
+            "for weights in a data set. "
+            f"Received: sample_weight of type {type(sample_weight).__name__}"
         )
 
 
-def check_no_weight_decay(network, objective):
-    """Raise a `ValueError` if the optimizer decays weights."""
+def check_no_weight_decay(network: Network, objective: str) -> None:
+    """Raise a `ValueError` if the optimizer decays weights.
+
+    Args:
+        network: The compiled network.
+        objective: Name of the objective that needs likelihoods, for errors.
+    """
     optimizer = network.stepping_optimizer
     if isinstance(optimizer, TunedOptimizer):
         decay = optimizer.functions.get(
@@ -78,11 +94,13 @@ def check_no_weight_decay(network, objective):
     if decay:
         raise ValueError(
             f"`weight_decay` of the optimizer must be left out under {objective}: "
-            f"priors hold the weights. Received: weight_decay={decay}"
+            "the priors of the weights take its place. "
+            f"Received: weight_decay={decay}"
         )
 
 
-def _likelihood(given, output, objective):
+def _check_likelihood(given: Any, output: Any, objective: str) -> keras.losses.Loss:
+    """Return the loss of an output as an object if it is a likelihood."""
     loss = loss_object(given)
     fault = None
     if not isinstance(loss, _LIKELIHOODS):
@@ -90,18 +108,18 @@ def _likelihood(given, output, objective):
     elif len(output.shape) != 2:
         fault = (
             f"takes the mean over all positions of an output of shape {output.shape}, "
-            "where a likelihood has the sum; the output has to be (batch, C)"
+            "although a likelihood has the sum; the output has to be (batch, C)"
         )
     elif loss.reduction not in ("sum_over_batch_size", "mean"):
         fault = f"has reduction={loss.reduction!r} in place of a mean over examples"
     elif getattr(loss, "label_smoothing", 0.0):
-        fault = "has label smoothing, with which it is no likelihood"
+        fault = "has label smoothing, with which it is not a likelihood"
     elif getattr(loss, "ignore_class", None) is not None:
-        fault = "ignores a class, with which it is no likelihood"
+        fault = "ignores a class, with which it is not a likelihood"
     elif isinstance(loss, keras.losses.BinaryCrossentropy) and output.shape[-1] != 1:
         fault = (
-            f"takes the mean over {output.shape[-1]} outputs, where a likelihood has "
-            "the sum; give each an output layer of its own"
+            f"takes the mean over {output.shape[-1]} outputs, although a likelihood "
+            "has the sum; give each of them an output layer of its own"
         )
     if fault:
         raise ValueError(

@@ -9,7 +9,7 @@ from bilevel_tf.network.network import Network
 
 
 class Objective:
-    """Q, by which hyperparameters are judged, and L, which trains the weights for it.
+    """Q, by which hyperparameters are judged, and L, by which weights are trained.
 
     A `BilevelModel` takes an objective through these stages, and gives it its `Network`
     in each of them:
@@ -43,12 +43,13 @@ class Objective:
         composed: Whether `inner_loss` is the compiled loss of the outputs plus
             penalties, which methods that need it in its parts rely on. `False` for a
             subclass that overrides `inner_loss`, unless it says otherwise.
-        suggested_method: A method that fits, as a user would write it, for errors.
-        log_names: Names of what `logs` returns.
+        suggested_method: A method that fits the objective, as a user would write it;
+            error messages show it.
+        log_names: The keys of what `logs` returns.
 
     Example:
 
-    The worst loss of an example in place of the mean:
+    Judge by the largest loss of an example in place of the mean:
 
     >>> class WorstCase(bt.objectives.Objective):
     ...     judged_on = "validation"
@@ -74,28 +75,28 @@ class Objective:
         """Raise a `ValueError` if this objective cannot judge the compiled network."""
 
     def build(self, network: Network) -> None:
-        """Create what the objective needs: variables, an optimizer for them."""
+        """Make what the objective needs: variables, and an optimizer for them."""
 
     def variables(self, network: Network) -> list[keras.Variable]:
-        """The trained variables θ that L and Q are functions of."""
+        """Return the trained variables θ, of which L and Q are functions."""
         return network.weights
 
     def optimizer(self, network: Network) -> Any:
-        """What trains them: a Keras optimizer or a `TunedOptimizer`."""
+        """Return what trains θ: a Keras optimizer or a `TunedOptimizer`."""
         return network.stepping_optimizer
 
     def prepare(
         self, network: Network, x: Any, y: Any, sample_weight: Any
     ) -> tuple[Any, Any, Any]:
-        """The training data in the form in which `inner_step` and the losses take them.
+        """Return the training data as `inner_step` and the losses take them.
 
         Args:
             network: The compiled network.
-            x, y, sample_weight: As given to `fit`, without what `validation_split`
-                takes away.
+            x, y, sample_weight: As given to `fit`, without the part that
+                `validation_split` takes away.
 
         Returns:
-            The three of them.
+            x, y and sample weights.
         """
         return x, y, sample_weight
 
@@ -120,7 +121,7 @@ class Objective:
         hyperparameters: list[tf.Tensor],
         batch: tuple,
     ) -> tf.Tensor:
-        """L, a scalar; by default the training loss of `fit`.
+        """Return L, a scalar; by default the training loss of `fit`.
 
         Args:
             network: The network.
@@ -137,15 +138,30 @@ class Objective:
         hyperparameters: list[tf.Tensor],
         batch: tuple,
     ) -> tf.Tensor:
-        """Q, a scalar to be minimised; arguments as for `inner_loss`."""
+        """Return Q, a scalar to be minimised.
+
+        Args:
+            network: The network.
+            weights: Values of `variables`.
+            hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
+            batch: x, y and sample weights.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement `outer_loss`.")
 
     def logs(self, network: Network, outer_loss: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What `fit` shows of a Q that an outer step has found, scalars by name."""
+        """Return what `fit` shows of Q after an outer step.
+
+        Args:
+            network: The network.
+            outer_loss: Q, a scalar.
+
+        Returns:
+            A scalar for each of `log_names`.
+        """
         return dict.fromkeys(self.log_names, outer_loss)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments to make this objective again."""
+        """Return the arguments from which `from_config` makes this objective again."""
         return {}
 
     @classmethod

@@ -1,74 +1,120 @@
 """A Keras model that trains its weights and tunes its hyperparameters in one fit."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf.hyperparameters.pass_in_force import begin_pass
-from bilevel_tf.hyperparameters.references import references
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
 from bilevel_tf.network.output_heads import check_losses_fit_outputs
 from bilevel_tf.network.responding_network import RespondingNetwork
+from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.optimizers.following import following
 from bilevel_tf.optimizers.tuned import TunedOptimizer
-from bilevel_tf.training import (
-    checks,
-    conversion,
-    example_weights,
-    fit_data,
-    rounds,
-    state,
+from bilevel_tf.training import conversion, rounds
+from bilevel_tf.training.binding import bind_references, check_factor_shapes
+from bilevel_tf.training.callbacks import FitCallback, put_first
+from bilevel_tf.training.compile_arguments import (
+    choose_method,
+    choose_objective,
+    make_optimizer,
 )
-from bilevel_tf.training.callbacks import FitCallback
+from bilevel_tf.training.fit_data import prepare_data
+from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
+from bilevel_tf.training.model_steps import ModelSteps
 from bilevel_tf.training.stored_model import StoredModel
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
+class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
-    Made and used as `keras.Model(inputs, outputs)`. `fit` trains the weights on the
-    training data and, between training steps, moves the hyperparameters down the loss
-    on the validation data. An epoch is one pass over the training data.
+    It is made and used as `keras.Model(inputs, outputs)` is. `fit` trains the weights
+    on the training data and, between training steps, moves the hyperparameters so that
+    the objective decreases. The objective given to `compile` says what hyperparameters
+    are judged by; by default it is the loss on the validation data.
 
-    What hyperparameters are judged by is the objective given to `compile`, by default
-    the loss on validation data. That, `val_loss` and `evaluate` leave weight penalties
-    out: they are means of training. `val_loss` is then of data on which
-    hyperparameters were tuned; keep a test set for a fair figure.
+    That loss, `val_loss` and `evaluate` leave weight penalties out, because penalties
+    are means of training and not an end. Hyperparameters have been tuned on the data
+    of `val_loss`; for an unbiased estimate keep a test set.
 
     Args:
-        inputs: As in `keras.Model`.
-        outputs: As in `keras.Model`.
-        hyperparameters: The `HyperparameterSpace` of the model's layers.
-        name: Optional name.
+        inputs: The symbolic inputs, a `keras.Input` or a list or dict of them.
+        outputs: The symbolic outputs, a tensor or a list or dict of them.
+        name: Name of the model. Defaults to `None`, a name that Keras makes.
+        hyperparameters: The `HyperparameterSpace` that all layers of the model refer
+            to. It is required.
+        trainable: Whether the weights are trained, as in Keras. Defaults to `None`:
+            layers keep their own setting.
+
+    Call arguments:
+        inputs: Tensors structured as `inputs`, `[batch, ...]` each.
+        training: Whether dropout and the like are active. Defaults to `None`, as in
+            Keras.
+        mask: As in Keras. Defaults to `None`.
+
+    Returns:
+        A call returns tensors structured as `outputs`, at the present hyperparameters.
+
+    Attributes:
+        hyperparameters: The space; `hyperparameters.values()` is a dict of the present
+            values on the constrained scale.
+        method: The method given to `compile`, or `None`.
+        objective: The objective given to `compile`.
+        network: The `Network` by which methods and objectives see the model.
 
     Raises:
         TypeError: If `hyperparameters` is not a `HyperparameterSpace`.
-        ValueError: If a layer refers to another space or an unknown hyperparameter.
+        ValueError: If a layer refers to another space or an unknown hyperparameter, or
+            if the shape of a hyperparameter does not fit the weight that it penalises.
 
     Example:
 
-    >>> hp = bt.HyperparameterSpace(dropout=bt.Uniform(0.0, 0.95, initial=0.05))
-    >>> inputs = keras.Input((784,))
-    >>> x = bt.HyperDense(300, activation="relu")(inputs)
-    >>> outputs = bt.HyperDense(10)(bt.HyperDropout(hp["dropout"])(x))
+    >>> keras.utils.set_random_seed(0)
+    >>> x, y = np.random.normal(size=(2, 40, 8))
+    >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1e2, initial=1e-2))
+    >>> inputs = keras.Input((8,))
+    >>> outputs = bt.HyperDense(8, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    >>> model.compile("sgd", loss="mse", hyper_optimizer=keras.optimizers.Adam(0.1))
+    >>> history = model.fit(
+    ...     x, y, epochs=3, batch_size=4, validation_split=0.5, verbose=0
+    ... )
+    >>> sorted(history.history)
+    ['l2', 'loss', 'val_loss']
+    >>> hp.values()["l2"] > 1e-2  # The targets are noise.
+    True
+
+    Reference:
+        Bae & Grosse, "Delta-STN: Efficient Bilevel Optimization for Neural Networks
+        using Structured Response Jacobians", 2020, for the default method.
     """
 
-    def __init__(self, *args, hyperparameters=None, **kwargs):
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        *,
+        hyperparameters: HyperparameterSpace | None = None,
+        trainable: bool | None = None,
+    ):
+        # Keras takes a class for a functional model if its positional arguments are
+        # named `inputs`, `outputs` and `name`.
         if not isinstance(hyperparameters, HyperparameterSpace):
             raise TypeError(
-                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. "
-                f"Received: hyperparameters={hyperparameters!r}. To copy a model use "
-                "BilevelModel.from_config(model.get_config()): clone_model does not "
-                "pass the space on."
+                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
+                "model use BilevelModel.from_config(model.get_config()): clone_model "
+                "does not pass the space on. "
+                f"Received: hyperparameters={hyperparameters!r}"
             )
-        super().__init__(*args, **kwargs)
+        super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.hyperparameters = hyperparameters
-        if not any(layer is hyperparameters for layer in self._layers):
-            # Older releases of Keras 3 track the layers of the graph alone.
-            self._layers.append(hyperparameters)
+        _keras.add_layer(self, hyperparameters)
         self.method = None
         self.objective = ValidationLoss()
         self.stepping_optimizer = None
@@ -81,47 +127,88 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         self.example_weights = None
         self.network_state = {}
         self.network = KerasNetwork(self)
-        for layer in self._flatten_layers(include_self=False):
-            for reference in references(layer):
-                reference.bind(hyperparameters)
-        checks.check_factor_shapes(self)
+        bind_references(self.network.layers, hyperparameters)
+        check_factor_shapes(self.trainable_variables)
+
+    # To and from Keras
 
     @classmethod
-    def from_keras(cls, model, hyperparameters, tune=None, name=None):
+    def from_keras(
+        cls,
+        model: keras.Model,
+        hyperparameters: HyperparameterSpace,
+        tune: dict | None = None,
+        name: str | None = None,
+    ) -> "BilevelModel":
         """Convert a Sequential or functional Keras model, keeping its weights.
 
-        Dense, Conv2D, Dropout and GaussianNoise layers become their
-        hyper-counterparts; all other layers stay what they are. Dense and Conv2D
-        layers that `tune` gives a `prior` become variational instead, with the
-        posterior's means at the model's weights.
+        Layers that have a counterpart in this library, such as Dense, Conv2D, Dropout
+        and GaussianNoise, become that counterpart, whose weights can respond and whose
+        arguments can be tuned; all other layers are copied. A layer to which `tune`
+        gives a `prior` becomes variational instead, with the model's weights as means.
 
         Args:
-            model: A built `keras.Sequential` or functional `keras.Model`.
+            model: A built `keras.Sequential` or functional `keras.Model`. It is left
+                as it is.
             hyperparameters: The `HyperparameterSpace`.
-            tune: What the hyperparameters do: a dict from layer names, or Keras layer
-                classes for all layers of a class, to dicts of layer arguments.
-            name: Optional name; defaults to the model's.
+            tune: The layer arguments to change: a dict whose keys are layer names, or
+                Keras layer classes for all layers of a class, and whose values are
+                dicts from argument names to values, such as hyperparameters or
+                regularizers that hold them. A name goes before a class. Defaults to
+                `None`: nothing is changed.
+            name: Name of the new model. Defaults to `None`, the name of `model`.
 
         Returns:
             A `BilevelModel`, not compiled.
 
+        Raises:
+            ValueError: If the model is subclassed or not built, or if `tune` is not
+                such a dict or names a layer, class or argument that does not exist.
+
         Example:
 
+        >>> keras_model = keras.Sequential([
+        ...     keras.Input((8,)),
+        ...     keras.layers.Dense(16, activation="relu", name="hidden"),
+        ...     keras.layers.Dropout(0.5),
+        ...     keras.layers.Dense(3),
+        ... ])
+        >>> hp = bt.HyperparameterSpace(
+        ...     dropout=bt.Uniform(0.0, 0.9, initial=0.2),
+        ...     weight_decay=bt.LogUniform(1e-6, 1.0, initial=1e-4),
+        ... )
         >>> model = bt.BilevelModel.from_keras(keras_model, hp, tune={
         ...     keras.layers.Dropout: {"rate": hp["dropout"]},
-        ...     "dense_1": {"kernel_regularizer": bt.L2(hp["weight_decay"])},
+        ...     "hidden": {"kernel_regularizer": bt.L2(hp["weight_decay"])},
         ... })
+        >>> [type(layer).__name__ for layer in model.layers[1:4]]
+        ['HyperDense', 'HyperDropout', 'HyperDense']
         """
         inputs, outputs = conversion.hyper_network(model, tune or {})
         name = name or model.name
         return cls(inputs, outputs, hyperparameters=hyperparameters, name=name)
 
-    def to_keras(self):
-        """The trained network as a plain Keras model, free of this library.
+    def to_keras(self) -> keras.Model:
+        """Return the trained network as a plain Keras model, free of this library.
 
-        Tuned arguments have their current values and kernels are those that the model
-        predicts with, the means of variational layers. A penalty with a factor per
-        weight, which Keras does not have, is left out.
+        Tuned arguments become numbers, their present values. Weights are those that
+        this model predicts with; of variational layers they are the means. A penalty
+        with a factor per weight, which Keras does not have, is left out.
+
+        Returns:
+            A functional `keras.Model`, not compiled, with weights of its own.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 0.9, initial=0.25))
+        >>> inputs = keras.Input((8,))
+        >>> outputs = bt.HyperDense(1)(bt.HyperDropout(hp["rate"])(inputs))
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> plain = model.to_keras()
+        >>> [type(layer).__name__ for layer in plain.layers[1:]]
+        ['Dropout', 'Dense']
+        >>> round(plain.layers[1].rate, 2)
+        0.25
         """
         return conversion.plain_network(self)
 
@@ -129,39 +216,66 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
 
     def compile(
         self,
-        optimizer="sgd",
-        loss=None,
+        optimizer: Any = "sgd",
+        loss: Any = None,
         *,
-        hyper_optimizer=None,
-        response_optimizer=None,
-        method=None,
-        objective=None,
-        **kwargs,
-    ):
+        hyper_optimizer: Any = None,
+        response_optimizer: Any = None,
+        method: Method | None = None,
+        objective: Objective | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure training.
 
         Args:
-            optimizer: Of the weights, as in Keras, or a `TunedOptimizer` with
-                hyperparameters of its own. Defaults to "sgd".
-            loss: As in Keras.
-            hyper_optimizer: Of λ and σ. Defaults to `RMSprop(1e-2)`, which the Δ-STN
-                paper uses on images.
-            response_optimizer: Of the responses. Defaults to a copy of `optimizer`
-                that follows its learning rate, as Alg. 1 has one for both.
-            method: How hyperparameters are tuned. Defaults to `DeltaSTN()`; has to be
-                given where the objective is another than the validation loss.
+            optimizer: Optimizer of the weights: a Keras optimizer, its name or config,
+                or a `TunedOptimizer`, which has hyperparameters of its own. Defaults to
+                "sgd".
+            loss: Loss as in Keras: a name, function or `keras.losses.Loss`, or a list
+                or dict with one per output. Defaults to `None`: only the losses that
+                layers add.
+            hyper_optimizer: Optimizer of λ and σ. It steps on the unconstrained scale,
+                in whose units its learning rate is. Defaults to
+                `keras.optimizers.RMSprop(1e-2)`, which the Δ-STN paper uses on images.
+            response_optimizer: Optimizer of the best response Θ. Defaults to a copy of
+                `optimizer` that follows its learning rate, because Alg. 1 of the Δ-STN
+                paper has one learning rate for both. Methods that fit no response do
+                not use it.
+            method: The method that tunes the hyperparameters. Defaults to `DeltaSTN()`,
+                but must be given if `objective` is not the validation loss.
             objective: What hyperparameters are judged by. Defaults to
                 `ValidationLoss()`.
-            **kwargs: The other arguments of `keras.Model.compile`.
+            **kwargs: Arguments that go to `keras.Model.compile` as they are:
+                `loss_weights` (factors of the outputs' losses), `metrics`,
+                `weighted_metrics` (metrics that see sample weights), `run_eagerly`
+                (run step by step in Python, for debugging), `steps_per_execution`
+                (number of batches per call of the compiled function), `jit_compile`
+                (whether to use XLA) and `auto_scale_loss` (whether to scale the loss
+                in mixed_float16).
 
         Raises:
-            TypeError: If `method` or `objective` is not an object of this library's.
-            ValueError: If the model does not fit the method or the objective, these do
-                not fit each other, or the final activation does not fit the loss.
+            TypeError: If `method` or `objective` is not an object of its kind.
+            ValueError: If the model does not fit the method or the objective, if these
+                do not fit each other, if the final activation does not fit the loss, or
+                if a hyperparameter has the name of a loss or metric.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((8,))
+        >>> outputs = bt.HyperDense(3, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> model.compile(
+        ...     keras.optimizers.Adam(1e-3),
+        ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ...     hyper_optimizer=keras.optimizers.Adam(3e-3),
+        ...     method=bt.Neumann(10),
+        ...     metrics=["accuracy"],
+        ... )
         """
-        objective = ValidationLoss() if objective is None else objective
-        method = checks.check_method(method, checks.check_objective(objective))
-        tuned = _is_tuned(optimizer)
+        objective = choose_objective(objective)
+        method = choose_method(method, objective)
+        tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(following(optimizer, self.hyperparameters), loss, **kwargs)
         # Unwrap the LossScaleOptimizer: our steps do not scale the loss; results agree
@@ -169,22 +283,23 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
-            self._compile_config.config["optimizer"] = optimizer
-        for reference in references([loss, kwargs]):
-            reference.bind(self.hyperparameters)
+            _keras.set_compile_argument(self, "optimizer", optimizer)
+        bind_references([loss, kwargs], self.hyperparameters)
         check_losses_fit_outputs(self.outputs, self.network.losses)
         self.objective = objective
-        checks.check_log_names(self)
+        check_log_names(self)
         self._build_stages(objective, method)
         self.optimizer.build(self.trainable_variables)
-        self.response_optimizer = _optimizer(response_optimizer, self.optimizer, config)
+        self.response_optimizer = make_optimizer(
+            response_optimizer, self.optimizer, config
+        )
         self.response_follows = response_optimizer is None
         self.response_optimizer.build(self.network.response_variables)
         default = keras.optimizers.RMSprop(1e-2)
-        self.hyper_optimizer = _optimizer(hyper_optimizer, default)
+        self.hyper_optimizer = make_optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
 
-    def _build_stages(self, objective, method):
+    def _build_stages(self, objective: Objective, method: Method) -> None:
         """Take objective and method through `check` and `build`.
 
         A model that is being loaded is not compiled and cannot be checked yet.
@@ -200,115 +315,93 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
         method.build(network)
         self.method = method
 
-    # Steps
-
-    def train_step(self, data):
-        """One inner step."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        loss, predictions = self.objective.inner_step(self.network, x, y, weight)
-        count = tf.shape(keras.tree.flatten(x)[0])[0]
-        self._loss_tracker.update_state(loss, sample_weight=count)
-        weight = self.weights_in_force(weight)
-        return self.compute_metrics(x, y, predictions, sample_weight=weight)
-
-    def outer_train_step(self, data):
-        """One outer step; returns the hyperparameters for the logs.
-
-        Args:
-            data: Tuple of the batch that the objective is taken on and, where the
-                method needs them, training batches stacked along a new first axis.
-        """
-        batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
-        outer, training = (*batches, None)[:2]
-        logs = self.method.outer_step(self.network, outer, training)
-        return {**rounds.hyperparameter_logs(self.hyperparameters), **logs}
-
-    def evaluate_objective(self, x, y=None, sample_weight=None):
-        """Q, by which hyperparameters are judged, on all of these data at once.
-
-        Args:
-            x, y, sample_weight: Arrays, of the data that the objective is judged on.
-
-        Returns:
-            A float; the smaller the better.
-        """
-        self._assert_compile_called("evaluate_objective")
-        data = x, y, sample_weight
-        if self.objective.judged_on == "training":
-            data = self.objective.prepare(self.network, *data)
-        data = keras.tree.map_structure(
-            lambda array: None if array is None else tf.convert_to_tensor(array), data
-        )
-        problem = self.network.problem(None, data)
-        return float(problem.outer_loss(problem.weights, problem.hyperparameters))
-
-    def weights_in_force(self, sample_weight):
-        """The weights of a batch's examples, where these are tuned; else as given."""
-        return example_weights.in_force(self.example_weights, sample_weight)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        """As in Keras."""
-        weight = self.weights_in_force(sample_weight) if training else sample_weight
-        return super().compute_loss(x, y, y_pred, weight, training)
-
-    def test_step(self, data):
-        """One evaluation step, of the loss without weight penalties."""
-        delta = self.method.prediction_delta(self.hyperparameters)
-        with begin_pass(delta=delta, penalties=False):
-            return super().test_step(data)
-
-    def make_train_function(self, force=False):
-        """The function that `fit` calls: inner steps, and outer steps between them."""
-        if self.train_function is None or force:
-            self.train_function = rounds.train_function(self)
+    # Training
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        sample_weight=None,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train the weights and tune the hyperparameters.
 
+        An epoch is one pass over the training data. After every `train_steps` training
+        steps of the method come `valid_steps` outer steps, which move the
+        hyperparameters.
+
         Args:
-            x, y, batch_size, epochs, verbose, callbacks: As in Keras.
+            x: Training inputs as in Keras: arrays, `[n, ...]` each, a
+                `tf.data.Dataset`, a `keras.utils.PyDataset` or, if the method and the
+                objective draw no training batches, a generator.
+            y: Targets, `[n, ...]`. Defaults to `None`, for data sets that have them.
+            batch_size: Number of examples in a batch of arrays. Defaults to `None`,
+                which means 32.
+            epochs: Number of epochs. Defaults to 1.
+            verbose: 0 for no output, 1 for a progress bar, 2 for one line per epoch.
+                Defaults to "auto", as in Keras.
+            callbacks: Keras callbacks. Defaults to `None`.
+            validation_split: Share of the training arrays, from their end, that becomes
+                the validation data; in (0, 1), or 0 for none. Ignored if
+                `validation_data` is given. Defaults to 0.
             validation_data: A tuple of arrays, a `tf.data.Dataset` of batches or a
-                `keras.utils.PyDataset`. Where the objective judges on validation data,
-                outer steps draw from it without end; arrays are reshuffled on every
-                pass and cut into batches of `batch_size`. Other objectives draw from
-                the training data so, and need none.
-            validation_split: As in Keras, in place of `validation_data`.
-            sample_weight: As in Keras; or a hyperparameter with a value per training
-                example, which are then tuned. `x` must be arrays for that.
-            **kwargs: The other arguments of `keras.Model.fit`.
+                `keras.utils.PyDataset`. If the objective judges on validation data, it
+                is required, and outer steps draw from it without end: arrays are
+                reshuffled on every pass and cut into batches of `batch_size`. Other
+                objectives draw from the training data in the same way. Defaults to
+                `None`.
+            sample_weight: Weights of the training examples, as in Keras; or a
+                hyperparameter of shape `[n]`, whose values are then tuned as the
+                weights. That needs arrays in `x`. Defaults to `None`: all weigh the
+                same.
+            **kwargs: Arguments that go to `keras.Model.fit` as they are: `shuffle`
+                (whether to shuffle arrays), `class_weight` (a dict; not for methods
+                that differentiate training), `initial_epoch`, `steps_per_epoch`,
+                `validation_steps`, `validation_batch_size` and `validation_freq` (these
+                three for the evaluation after an epoch).
 
         Returns:
-            The `History`, which has the hyperparameters by name beside the metrics; a
-            vector-valued one as its mean, under `<name>_mean`.
+            The `History`. It has the hyperparameters by name beside the metrics, on the
+            constrained scale; a vector-valued one as its mean, under `<name>_mean`.
 
         Raises:
-            ValueError: If the objective needs validation data, and there is none or
-                it is empty.
+            ValueError: If the model is not compiled; if the objective needs validation
+                data, and there are none; or if the method or the objective cannot take
+                these data.
+            TypeError: If data are of a kind that the method or objective cannot take.
             FloatingPointError: If the loss or a hyperparameter becomes NaN or
-                infinite. Weights, responses, hyperparameters and optimizers are then
-                those of the start of that epoch.
+                infinite. Weights, responses, hyperparameters and optimizers then have
+                their values from the start of that epoch.
+
+        Example:
+
+        >>> keras.utils.set_random_seed(0)
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((8,))
+        >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> model.compile("sgd", loss="mse", method=bt.methods.T1T2(train_steps=2))
+        >>> x, y = np.ones((32, 8)), np.zeros((32, 1))
+        >>> history = model.fit(
+        ...     x, y, 8, epochs=2, validation_data=(x, y), shuffle=False, verbose=0
+        ... )
+        >>> len(history.history["l2"])
+        2
         """
-        self._assert_compile_called("fit")
+        _keras.check_compiled(self, "fit")
         if self.method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
                 f"{type(self.method).__name__} differentiates the training loss and "
-                "does not see `class_weight`. Use `sample_weight` instead."
+                "does not see `class_weight`. Use `sample_weight` instead. "
+                f"Received: class_weight={kwargs['class_weight']!r}"
             )
-        (x, y, sample_weight), validation_data, feed = fit_data.prepared(
+        (x, y, sample_weight), validation_data, feed = prepare_data(
             self,
             (x, y, sample_weight),
             validation_data,
@@ -316,11 +409,10 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
             batch_size or 32,
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
-        logs = rounds.hyperparameter_logs(self.hyperparameters)
+        logs = hyperparameter_logs(self.hyperparameters)
         names = *self.method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(iter(distribute(feed)), logs)
-        # Keras calls `finalize_variable_values` of the first alone.
         history = super().fit(
             x,
             y,
@@ -329,20 +421,50 @@ class BilevelModel(StoredModel, RespondingNetwork, keras.Model):
             verbose=verbose,
             validation_data=validation_data,
             sample_weight=sample_weight,
-            callbacks=state.with_callback(callbacks, FitCallback()),
+            callbacks=put_first(FitCallback(), callbacks),
             **kwargs,
         )
+        # Keras does this only for the optimizer of the weights.
         self.response_optimizer.finalize_variable_values(
             self.network.response_variables
         )
         return history
 
+    def evaluate_objective(
+        self, x: Any, y: Any = None, sample_weight: Any = None
+    ) -> float:
+        """Return Q, by which hyperparameters are judged, on all given data at once.
 
-def _is_tuned(optimizer):
-    return isinstance(optimizer, TunedOptimizer)
+        Args:
+            x: Inputs, `[n, ...]` each, of the data that the objective is judged on:
+                validation data for `ValidationLoss`, otherwise the training data.
+            y: Targets, `[n, ...]`. Defaults to `None`.
+            sample_weight: Weights of the examples, `[n]`. Defaults to `None`.
 
+        Returns:
+            A float; the smaller, the better.
 
-def _optimizer(given, default, config=None):
-    if given is None:
-        return type(default).from_config(config or default.get_config())
-    return keras.optimizers.get(given)
+        Raises:
+            ValueError: If the model is not compiled, or the objective cannot take these
+                data.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((3,))
+        >>> layer = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))
+        >>> model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
+        >>> model.compile("sgd", loss="mse")
+        >>> layer.set_weights([np.zeros((3, 1)), np.zeros(1), *layer.get_weights()[2:]])
+        >>> model.evaluate_objective(np.ones((4, 3)), np.full((4, 1), 2.0))
+        4.0
+        """
+        _keras.check_compiled(self, "evaluate_objective")
+        data = x, y, sample_weight
+        if self.objective.judged_on == "training":
+            data = self.objective.prepare(self.network, *data)
+        data = keras.tree.map_structure(
+            lambda array: None if array is None else tf.convert_to_tensor(array), data
+        )
+        problem = self.network.problem(None, data)
+        return float(problem.outer_loss(problem.weights, problem.hyperparameters))

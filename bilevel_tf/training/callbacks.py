@@ -1,27 +1,45 @@
 """What happens around epochs and batches of `fit`."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.training import rounds
+from bilevel_tf import _keras
+from bilevel_tf.training.fit_logs import log_names
+
+
+def put_first(first: keras.callbacks.Callback, callbacks: Any) -> list:
+    """Put a callback before those that were given to `fit`.
+
+    Args:
+        first: The callback that is to run first.
+        callbacks: One callback, a list of them, or `None`.
+    """
+    given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    return [first, *(callback for callback in given if callback is not None)]
 
 
 class FitCallback(keras.callbacks.Callback):
-    """Counts epochs, keeps learning rates together, and guards against NaN.
+    """Counts epochs, keeps learning rates equal, and stops a fit that becomes NaN.
 
-    A fit that has become NaN is stopped at its last good state.
+    It copies all variables at the start of every epoch. If a loss, a hyperparameter or
+    a variable becomes NaN or infinite, it restores that copy and raises a
+    `FloatingPointError`.
     """
 
     _rate = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Copy all variables and counts."""
         self._epoch = epoch
-        self._kept = [(v, np.asarray(v.value)) for v in self._variables()]
+        self._kept = [(v, np.asarray(v.value)) for v in self._list_variables()]
         self._progress = dict(vars(self.model.progress))
 
-    def on_train_batch_begin(self, batch, logs=None):
-        # Other callbacks may have set the rate; a schedule is in both optimizers.
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Pass a learning rate that another callback set on to the responses."""
+        # A schedule needs no care: both optimizers have it.
         model = self.model
         if not model.response_follows or not _has_settable_rate(model.optimizer):
             return
@@ -30,8 +48,9 @@ class FitCallback(keras.callbacks.Callback):
             self._rate = rate
             model.response_optimizer.learning_rate = rate
 
-    def on_train_batch_end(self, batch, logs=None):
-        watched = {"loss", *rounds.log_names(self.model.hyperparameters)}
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stop if the loss or a hyperparameter is not finite."""
+        watched = {"loss", *log_names(self.model.hyperparameters)}
         bad = [
             f"'{name}'"
             for name, value in (logs or {}).items()
@@ -39,8 +58,9 @@ class FitCallback(keras.callbacks.Callback):
         ]
         self._stop_if(bad, f"at step {batch + 1}")
 
-    def on_epoch_end(self, epoch, logs=None):
-        # The last steps show in no loss, nor do responses during warm-up.
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Stop if a variable is not finite; else count the epoch."""
+        # No loss shows the effect of the last steps, nor of responses during warm-up.
         bad = [v.path for v, _ in self._kept if not _is_finite(v)]
         self._stop_if(bad, "at the end")
         self.model.progress.epochs += 1
@@ -55,12 +75,12 @@ class FitCallback(keras.callbacks.Callback):
         raise FloatingPointError(
             f"{', '.join(shown)} became NaN or infinite {when} of epoch "
             f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
-            "are back to what they were at the start of this epoch. Try a smaller "
-            "learning rate, or `clipnorm` in the optimizers, or look for NaN in the "
-            "data."
+            "have been restored to their values at the start of this epoch. Try a "
+            "smaller learning rate, set `clipnorm` in the optimizers, or look for NaN "
+            "in the data."
         )
 
-    def _variables(self):
+    def _list_variables(self):
         model = self.model
         optimizers = [model.optimizer, model.response_optimizer, model.hyper_optimizer]
         if model.network.objective_optimizer is not None:
@@ -75,6 +95,6 @@ def _is_finite(variable):
 
 
 def _has_settable_rate(optimizer):
-    # Keras wraps optimizers of mixed precision, and shows a schedule as its value.
+    # In mixed precision Keras wraps the optimizer.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return isinstance(optimizer._learning_rate, keras.Variable)
+    return isinstance(_keras.get_rate_source(optimizer), keras.Variable)

@@ -1,4 +1,10 @@
-"""Weights of the training examples that are hyperparameters themselves."""
+"""Weights of the training examples that are hyperparameters themselves.
+
+While these are tuned, a batch has the numbers of its examples in place of sample
+weights, and the step looks up the weights of these numbers.
+"""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,8 +14,10 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.methods.best_response.best_response import BestResponse
 
 
-def numbered(reference, data, model):
-    """Training data with the examples' numbers in place of their weights.
+def number_examples(
+    reference: Hyperparameter, data: tuple, model: keras.Model
+) -> tuple[Any, Any, np.ndarray]:
+    """Put the numbers of the training examples in place of their weights.
 
     Args:
         reference: The `Hyperparameter` given as `sample_weight`.
@@ -20,7 +28,8 @@ def numbered(reference, data, model):
         x, y and the numbers, an int32 array `[n]`.
 
     Raises:
-        TypeError: If the data are not arrays, whose examples have no numbers.
+        TypeError: If the data are not arrays: the examples of a data set have no
+            numbers.
         ValueError: If there is not one weight per example, a weight might become
             negative, the method fits a best response, or the objective judges by
             the training data themselves.
@@ -42,30 +51,34 @@ def numbered(reference, data, model):
     if reference.scale.ends[0] < 0:
         raise ValueError(
             f"Hyperparameter '{name}' is given as `sample_weight` and must not become "
-            f"negative. Received: one that can be anything above "
-            f"{reference.scale.ends[0]}"
+            "negative. Use bilevel_tf.Positive, or bilevel_tf.Uniform from 0. "
+            f"Received: a scale whose lower end is {reference.scale.ends[0]}"
         )
     if model.objective.judged_on != "validation":
         raise ValueError(
-            f"{type(model.objective).__name__} judges by the training data, whose "
-            f"weights '{name}' cannot be tuned by it. Use "
-            "bilevel_tf.objectives.ValidationLoss()."
+            f"{type(model.objective).__name__} judges hyperparameters by the training "
+            f"data, so that it cannot tune the weights '{name}' of these data. Use "
+            "bilevel_tf.objectives.ValidationLoss(). Received: "
+            f"objective={type(model.objective).__name__}"
         )
     if isinstance(model.method, BestResponse):
         raise ValueError(
             f"{type(model.method).__name__} would fit a response to {count} example "
             "weights. Compile the model with a method that differentiates training, "
-            "such as bilevel_tf.methods.T1T2()."
+            "such as bilevel_tf.methods.T1T2(). Received: "
+            f"method={type(model.method).__name__}"
         )
     return x, y, np.arange(count, dtype="int32")
 
 
-def in_force(reference, sample_weight):
-    """The weights of a batch's examples, `[batch]`.
+def look_up_weights(reference: Hyperparameter | None, sample_weight: Any) -> Any:
+    """Return the weights of a batch's examples, `[batch]`, or `None`.
 
     Args:
-        reference: The `Hyperparameter` that has them all, or `None`.
-        sample_weight: Numbers from `numbered`, ordinary weights, or `None`.
+        reference: The `Hyperparameter` that holds the weights of all examples, or
+            `None` if weights are not tuned.
+        sample_weight: Numbers from `number_examples`, ordinary weights, or `None`.
+            Ordinary weights are returned as they are.
     """
     if reference is None or sample_weight is None:
         return sample_weight
@@ -74,6 +87,6 @@ def in_force(reference, sample_weight):
     return tf.gather(reference.value(), sample_weight)
 
 
-def reference_in(sample_weight):
-    """The hyperparameter given as `sample_weight`, or `None`."""
+def find_reference(sample_weight: Any) -> Hyperparameter | None:
+    """Return the hyperparameter given as `sample_weight`, or `None`."""
     return sample_weight if isinstance(sample_weight, Hyperparameter) else None

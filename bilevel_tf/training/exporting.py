@@ -1,33 +1,48 @@
-"""SavedModels, which may answer at other hyperparameters."""
+"""SavedModels, which may also answer at other hyperparameters."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
+
 
 def export_saved_model(
-    model, filepath, *, input_signature=None, verbose=True, **kwargs
-):
+    model: keras.Model,
+    filepath: Any,
+    *,
+    input_signature: Any = None,
+    verbose: bool = True,
+    **kwargs: Any,
+) -> None:
     """Write a SavedModel with the signatures `serve` and, with responses, `serve_at`.
 
     Args:
         model: A `BilevelModel`.
         filepath: Folder to write.
-        input_signature: Of the model's inputs, as in `keras.Model.export`.
-        verbose: As in `keras.Model.export`.
-        **kwargs: Refused, with their names.
+        input_signature: `tf.TensorSpec`s of the inputs, as in `keras.Model.export`.
+            Defaults to `None`: those of the model's inputs, with any batch size.
+        verbose: Whether to print the signatures. Defaults to `True`, as in Keras.
+        **kwargs: Must be empty; listed for an error that names them.
 
     Raises:
         TypeError: If there are further arguments.
     """
     if kwargs:
-        raise TypeError(f"Unknown arguments of export: {', '.join(sorted(kwargs))}")
-    signature = input_signature or keras.tree.map_structure(_spec, model._inputs_struct)
+        raise TypeError(
+            f"Unknown arguments of export: {', '.join(sorted(kwargs))}. A SavedModel "
+            "of a BilevelModel takes `input_signature` and `verbose`. "
+            f"Received: {kwargs!r}"
+        )
+    inputs, outputs = _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    signature = input_signature or keras.tree.map_structure(_make_spec, inputs)
     if not isinstance(signature, (list, tuple)) or input_signature is None:
         signature = [signature]
     archive = keras.export.ExportArchive()
-    # Not the model itself: Keras searches what it tracks, and there fails at optimizers
-    # whose learning rate was a variable once and is computed now.
-    archive.track(keras.Model(model._inputs_struct, model._outputs_struct))
+    # Track the graph, not the model: Keras searches all that it tracks, and fails at an
+    # optimizer whose learning rate was a variable and is now computed.
+    archive.track(keras.Model(inputs, outputs))
     archive.track(model.hyperparameters)
 
     def serve(inputs):
@@ -46,5 +61,5 @@ def export_saved_model(
     archive.write_out(str(filepath), verbose=verbose)
 
 
-def _spec(tensor):
+def _make_spec(tensor):
     return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)

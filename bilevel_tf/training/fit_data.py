@@ -1,4 +1,9 @@
-"""What `fit` is given, made ready for inner and outer steps."""
+"""The data given to `fit`, made ready for inner and outer steps."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from bilevel_tf.training import example_weights
 from bilevel_tf.training.validation_feed import (
@@ -8,14 +13,21 @@ from bilevel_tf.training.validation_feed import (
 )
 
 
-def prepared(model, data, validation_data, validation_split, batch_size):
-    """Check the data and feed the outer steps.
+def prepare_data(
+    model: keras.Model,
+    data: tuple,
+    validation_data: Any,
+    validation_split: float,
+    batch_size: int,
+) -> tuple[tuple, Any, tf.data.Dataset]:
+    """Check the data, split them, and make batches for the outer steps.
 
     Args:
         model: The compiled `BilevelModel`.
-        data: x, y and sample weights.
-        validation_data, validation_split: As given to `fit`.
-        batch_size: Size of the batches of arrays.
+        data: x, y and sample weights, as given to `fit`.
+        validation_data: As given to `fit`.
+        validation_split: As given to `fit`.
+        batch_size: Size of the batches that arrays are cut into.
 
     Returns:
         The training data and the validation data for Keras, and the `tf.data.Dataset`
@@ -28,7 +40,7 @@ def prepared(model, data, validation_data, validation_split, batch_size):
         check_validation(validation_data) if on_validation else data,
         data,
         batch_size,
-        # Outer batches go on where an interrupted fit left off.
+        # Outer batches go on from the point at which an interrupted fit stopped.
         model.progress.outer_steps,
         model.method,
     )
@@ -36,11 +48,11 @@ def prepared(model, data, validation_data, validation_split, batch_size):
 
 
 def _split(model, data, validation_data, validation_split):
-    """Apply the split, and number the examples where their weights are tuned."""
+    """Apply the split, and number the examples if their weights are tuned."""
     x, y, weight = data
-    reference = example_weights.reference_in(weight)
+    reference = example_weights.find_reference(weight)
     if reference is not model.example_weights:
-        # The traced step has the way in which it finds the weights.
+        # The traced step has the old way of finding weights built in: trace anew.
         model.example_weights, model.train_function = reference, None
     if reference is None:
         return split_validation(data, validation_data, validation_split)
@@ -48,4 +60,4 @@ def _split(model, data, validation_data, validation_split):
     data, validation_data = split_validation(
         (x, y, None), validation_data, validation_split
     )
-    return example_weights.numbered(reference, data, model), validation_data
+    return example_weights.number_examples(reference, data, model), validation_data

@@ -3,17 +3,24 @@
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import tensorflow as tf
+
+from bilevel_tf import _keras
 
 
 class Progress:
-    """How far training has come; counts go on over calls of `fit` and are saved.
+    """How far training has come.
+
+    The counts go on over several calls of `fit` and are saved with the model.
 
     Attributes:
-        inner_steps: Training steps taken.
-        outer_steps: Validation steps taken.
-        epochs: Epochs finished.
+        inner_steps: Number of training steps taken.
+        outer_steps: Number of outer steps taken.
+        epochs: Number of epochs finished.
     """
 
     def __init__(self):
@@ -24,38 +31,38 @@ class Progress:
 
 @dataclasses.dataclass
 class Outer:
-    """What outer steps of one `fit` draw from, and what they last logged."""
+    """What the outer steps of one `fit` need and leave behind.
 
-    iterator: object
+    Attributes:
+        iterator: Endless iterator over tuples of batches.
+        logs: Dict of scalars that the last outer step logged.
+    """
+
+    iterator: Iterator
     logs: dict
 
 
-def hyperparameter_logs(space):
-    """Current values as scalars by name; the mean of a vector as `<name>_mean`."""
-    logs = {}
-    for name, value in space.current().items():
-        vector = value.shape.rank > 0
-        logs[f"{name}_mean" if vector else name] = (
-            tf.reduce_mean(value) if vector else value
-        )
-    return logs
-
-
-def train_function(model):
-    """A function of the data iterator for `fit`: rounds of inner and outer steps.
+def make_train_function(model: keras.Model) -> Callable:
+    """Make the function that `fit` calls, which runs rounds of inner and outer steps.
 
     Inner and outer step are two functions, called in turn from Python: an optimizer
     step may not stand in control flow in a replica. With `steps_per_execution` = k,
-    inner steps run in blocks of gcd(k, T_train), and one by one where a block would
-    run past the next outer step, so that the schedule does not depend on k.
+    inner steps run in blocks of gcd(k, T_train), and one by one if a block would run
+    past the next outer step, so that the schedule does not depend on k.
+
+    Args:
+        model: The compiled `BilevelModel`.
+
+    Returns:
+        A function of the iterator over training data that returns logs.
     """
     method, progress = model.method, model.progress
     inner = InnerSteps(model, math.gcd(model.steps_per_execution, method.train_steps))
-    outer = model._make_function(model.outer_train_step)
+    outer = _keras.make_step_function(model, model.outer_train_step)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):
-            with _steps_per_execution(model, 1):
+            with _set_steps_per_execution(model, 1):
                 model.outer.logs = outer(model.outer.iterator)
             progress.outer_steps += 1
 
@@ -83,56 +90,55 @@ def train_function(model):
 
 
 class InnerSteps:
-    """Inner steps, singly or in blocks, which count themselves.
+    """Inner steps, one at a time or in blocks that count how many they took.
 
     Args:
         model: The `BilevelModel`.
-        block: Steps in a block.
+        block: Number of steps in a block.
     """
 
-    def __init__(self, model, block):
+    def __init__(self, model: keras.Model, block: int):
         self.block = block
         self._model = model
-        self._single = model._make_function(model.train_step)
+        self._single = _keras.make_step_function(model, model.train_step)
         if block > 1:
             with model.distribute_strategy.scope():
                 first = tf.VariableAggregation.ONLY_FIRST_REPLICA
                 self._taken = tf.Variable(0, dtype=tf.int64, aggregation=first)
-            self._several = model._make_function(self._counted_step)
+            self._several = _keras.make_step_function(model, self._step_and_count)
 
-    def __call__(self, iterator, steps):
+    def __call__(self, iterator: Iterator, steps: int) -> tuple[dict, int]:
         """Take 1 or `block` steps, or as many as there are batches left.
 
+        Args:
+            iterator: Iterator over training batches.
+            steps: 1 or `block`.
+
         Returns:
-            Logs of the last step, and how many steps there were.
+            The logs of the last step, and the number of steps taken.
         """
         if steps == 1:
-            # Fetched first: a step whose data is missing would still advance seeds.
+            # Fetch the batch first: a step that finds no data would still advance the
+            # random seeds.
             several = self._model.steps_per_execution > 1
             batches = [next(iterator)] if several else iterator
-            with _steps_per_execution(self._model, 1):
+            with _set_steps_per_execution(self._model, 1):
                 return self._single(batches), 1
         self._taken.assign(0)
-        with _steps_per_execution(self._model, steps):
+        with _set_steps_per_execution(self._model, steps):
             logs = self._several(iterator)
         return logs, int(self._taken)
 
-    def _counted_step(self, data):
+    def _step_and_count(self, data: Any) -> dict:
         self._taken.assign_add(1)
         return self._model.train_step(data)
 
 
 @contextlib.contextmanager
-def _steps_per_execution(model, steps):
+def _set_steps_per_execution(model, steps):
     given = model.steps_per_execution
     model.steps_per_execution = steps
     try:
         yield
     finally:
         model.steps_per_execution = given
-
-
-def log_names(space):
-    """Names under which `hyperparameter_logs` has the hyperparameters."""
-    scales = space.scales.items()
-    return [name if scale.shape == () else f"{name}_mean" for name, scale in scales]

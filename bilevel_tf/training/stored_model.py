@@ -1,43 +1,74 @@
-"""What a `BilevelModel` writes and reads."""
+"""How a `BilevelModel` is saved, loaded and exported."""
+
+from typing import Any
 
 import keras
 
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
-from bilevel_tf.training import conversion, exporting, state
+from bilevel_tf.training import conversion, exporting, resume_state
 
 
 class StoredModel:
-    """Mixin for a Keras model: its configs, its checkpoints and its export."""
+    """Mixin for a Keras model: its configs, its checkpoints and its export.
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
-        """Export a SavedModel for serving; it does not need this library.
+    `model.save`, `model.save_weights` and their inverses, which are Keras's, call the
+    methods of this class.
+    """
 
-        Beside the ordinary signature `serve` it has `serve_at`, which takes also the
-        hyperparameters by name and answers as `call_at` does, where the model has
-        been compiled with a method that fits a response. Other formats are Keras's,
-        without that second signature.
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+    ) -> None:
+        """Write the model for serving; what is written does not need this library.
+
+        A SavedModel has the signature `serve`, which takes the inputs. If the model is
+        compiled with a method that fits a best response, it also has `serve_at`, which
+        takes the inputs and a dict of hyperparameters and answers as `call_at` does.
 
         Args:
-            filepath: Folder to write.
-            format: As in Keras. Defaults to "tf_saved_model".
-            **kwargs: The other arguments of `keras.Model.export`.
+            filepath: Folder (or, of other formats, file) to write, a string or path.
+            format: "tf_saved_model", or another format that Keras can write, such as
+                "onnx". Other formats have no `serve_at`. Defaults to "tf_saved_model".
+            **kwargs: Arguments of `keras.Model.export`. A SavedModel takes
+                `input_signature` (a structure of `tf.TensorSpec`s of the inputs;
+                defaults to the inputs of the model, for any batch size) and `verbose`
+                (whether to print the signatures; defaults to `True`). Other formats
+                take what Keras documents for them.
+
+        Raises:
+            TypeError: If an argument is unknown.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((3,))
+        >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> model.compile("sgd", loss="mse", method=bt.DeltaSTN())
+        >>> model.export("exported", verbose=False)
+        >>> served = tf.saved_model.load("exported")
+        >>> x = np.ones((2, 3), "float32")
+        >>> served.serve(x).shape
+        TensorShape([2, 1])
+        >>> served.serve_at(x, {"l2": tf.constant(0.1)}).shape
+        TensorShape([2, 1])
         """
         if format != "tf_saved_model":
             return super().export(filepath, format=format, **kwargs)
         return exporting.export_saved_model(self, filepath, **kwargs)
 
-    def save_own_variables(self, store):
-        """Also what Keras does not save: progress and the states of random seeds."""
-        state.save(self, store)
+    def save_own_variables(self, store: Any) -> None:
+        """Write what Keras does not save: counts, random seeds, states of methods."""
+        resume_state.save(self, store)
 
-    def load_own_variables(self, store):
-        """The inverse of `save_own_variables`."""
-        state.load(self, store)
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote."""
+        resume_state.load(self, store)
 
-    def get_config(self):
-        """The functional graph, the space, the method, and the objective.
+    def get_config(self) -> dict[str, Any]:
+        """Return the functional graph, the space, the method and the objective.
 
-        The last two have what a model that is not compiled has as well: responses.
+        Method and objective are here as well as in the compile config because they
+        give variables, such as responses, to a model that is not compiled.
         """
         serialize = keras.saving.serialize_keras_object
         return {
@@ -46,13 +77,24 @@ class StoredModel:
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
             "frozen_responses": [
-                layer.name for layer in _responding(self) if not layer.trainable
+                layer.name for layer in _list_responding(self) if not layer.trainable
             ],
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "StoredModel":
+        """Make a model from what `get_config` returned.
+
+        Args:
+            config: The config.
+            custom_objects: Dict from names to classes that Keras does not know.
+                Defaults to `None`.
+
+        Returns:
+            A `BilevelModel`, not compiled, with weights of its own.
+        """
         config, deserialize = dict(config), keras.saving.deserialize_keras_object
         space = deserialize(config.pop("hyperparameters"))
         method = deserialize(config.pop("method", None))
@@ -64,13 +106,12 @@ class StoredModel:
         if method is not None:
             model._build_stages(model.objective, method)
         if frozen:
-            layers = model._flatten_layers(include_self=False)
-            layers = [layer for layer in layers if layer.name in frozen]
+            layers = [la for la in model.network.layers if la.name in frozen]
             method.attach_responses(layers, space.size)
         return model
 
-    def get_compile_config(self):
-        """Everything `compile` was given."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return everything that `compile` was given."""
         config = super().get_compile_config()
         if not config:
             return config
@@ -84,12 +125,12 @@ class StoredModel:
             "objective": serialize(self.objective),
         }
 
-    def compile_from_config(self, config):
-        """The inverse of `get_compile_config`."""
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model with what `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 
-def _responding(model):
-    """All layers that have a response, those that were frozen later too."""
+def _list_responding(model):
+    """List all layers that have a response, also those that were frozen later."""
     layers = model.network.layers
     return [la for la in layers if isinstance(la, HyperLayer) and la.responses]

@@ -1,32 +1,41 @@
-"""Batches without end, for the outer steps."""
+"""Endless batches for the outer steps."""
+
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf.methods.method import Method
 
-def split_validation(training_data, validation_data, validation_split):
-    """Apply `validation_split`.
+
+def split_validation(
+    training_data: tuple, validation_data: Any, validation_split: float
+) -> tuple[tuple, Any]:
+    """Apply `validation_split`, unless there are validation data.
 
     Args:
         training_data: x, y and sample weights.
         validation_data: As given to `fit`.
-        validation_split: Share of the training arrays, from their end.
+        validation_split: Share of the training arrays, from their end, or 0.
 
     Returns:
         Training data and validation data.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1, or the data are not arrays.
     """
     if validation_data is None and validation_split:
         return _split(training_data, validation_split)
     return training_data, validation_data
 
 
-def check_validation(validation_data):
-    """Return the data for validation, of which there must be some.
+def check_validation(validation_data: Any) -> Any:
+    """Return the validation data if there are any.
 
     Raises:
-        ValueError: If there is none, or it is empty.
-        TypeError: If it is of a kind that `fit` does not take.
+        ValueError: If there are none, or they are empty.
+        TypeError: If they are of a kind that `fit` does not take.
     """
     if validation_data is None:
         raise ValueError(
@@ -37,24 +46,32 @@ def check_validation(validation_data):
         )
     _check_kind(validation_data)
     if _is_empty(validation_data):
-        raise ValueError("`validation_data` is empty: it has no examples.")
+        raise ValueError(
+            "`validation_data` is empty: it has no examples. Received: "
+            f"{type(validation_data).__name__}"
+        )
     return validation_data
 
 
-def outer_feed(outer_data, training_data, batch_size, start, method):
-    """What outer steps draw from: batches to judge on, and training ones if need be.
+def outer_feed(
+    outer_data: Any, training_data: tuple, batch_size: int, start: int, method: Method
+) -> tf.data.Dataset:
+    """Make the data set that outer steps draw from.
 
     Args:
-        outer_data: What the objective is taken on: validation data, as given to `fit`,
-            or `training_data`.
+        outer_data: The data that the objective is taken on: validation data, as given
+            to `fit`, or `training_data` itself.
         training_data: x, y and sample weights, as given to `fit`.
-        batch_size: Size of the batches of arrays.
-        start: How many outer steps have been taken before.
-        method: The method, which says how many training batches it needs.
+        batch_size: Size of the batches that arrays are cut into.
+        start: Number of outer steps taken before.
+        method: The method, whose `inner_batches` says how many training batches an
+            outer step needs, and whose `fixed_batches` whether these are always the
+            same.
 
     Returns:
-        A `tf.data.Dataset` of tuples: a batch to judge on and, unless it needs none, so
-        many training batches, stacked along a new first axis.
+        An endless `tf.data.Dataset` of tuples of one batch to judge on and, if
+        `inner_batches` is not 0, that many training batches, stacked along a new first
+        axis.
 
     Raises:
         TypeError: If training batches are needed and `fit` got a generator, which
@@ -71,7 +88,7 @@ def outer_feed(outer_data, training_data, batch_size, start, method):
         first = 0 if method.fixed_batches else start * inner_batches
         training = endless(data, batch_size, first)
     else:
-        training = _equal_batches(endless(data, batch_size, start), data)
+        training = _make_batches_equal(endless(data, batch_size, start), data)
     training = training.batch(inner_batches)
     if method.fixed_batches:
         training = training.take(1).cache().repeat()
@@ -79,7 +96,7 @@ def outer_feed(outer_data, training_data, batch_size, start, method):
 
 
 def _readable_again(training_data):
-    """The data set that `x` is, or the tuple of arrays; raise for a generator."""
+    """Return `x` if it is a data set, or the tuple of arrays."""
     x = training_data[0]
     if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
         return x
@@ -92,36 +109,37 @@ def _readable_again(training_data):
     )
 
 
-def _equal_batches(feed, dataset):
-    """The feed in batches as large as the data set's first, which can be stacked."""
+def _make_batches_equal(feed, dataset):
+    """Cut a feed into batches of the size of the data set's first, to be stacked."""
     first = dataset[0] if isinstance(dataset, keras.utils.PyDataset) else None
     first = first if first is not None else next(iter(dataset))
     size = len(keras.tree.flatten(first)[0])
     return feed.rebatch(size, drop_remainder=True)
 
 
-def endless(data, batch_size, start):
-    """An endless `tf.data.Dataset` of batches.
+def endless(data: Any, batch_size: int, start: int) -> tf.data.Dataset:
+    """Make an endless `tf.data.Dataset` of batches.
 
-    Arrays are cut into batches that run on over the end of a pass, so that all have
-    one size; every pass has an order of its own, which depends on its number alone.
+    Batches of arrays may begin in one pass over the data and end in the next, so that
+    all have the same size. Every pass has an order of its own, which depends only on
+    the number of the pass.
 
     Args:
         data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
-        batch_size: Size of the batches of arrays.
-        start: How many batches have been drawn before; arrays go on from there.
+        batch_size: Size of the batches that arrays are cut into.
+        start: Number of batches drawn before; arrays go on from there.
     """
     if isinstance(data, tf.data.Dataset):
         feed = data.repeat()
     elif isinstance(data, keras.utils.PyDataset):
-        feed = _from_py_dataset(data)
+        feed = _feed_py_dataset(data)
     else:
-        feed = _from_arrays(tuple(data), batch_size, start)
+        feed = _feed_arrays(tuple(data), batch_size, start)
     return feed.prefetch(tf.data.AUTOTUNE)
 
 
-def _from_arrays(data, batch_size, start):
-    data = keras.tree.map_structure(tf.convert_to_tensor, _without_none(data))
+def _feed_arrays(data, batch_size, start):
+    data = keras.tree.map_structure(tf.convert_to_tensor, _drop_none(data))
     count = keras.tree.flatten(data)[0].shape[0]
 
     def batch(number):
@@ -140,34 +158,34 @@ def _from_arrays(data, batch_size, start):
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _from_py_dataset(dataset):
+def _feed_py_dataset(dataset):
     def batches():
         while True:
             for index in np.random.permutation(dataset.num_batches):
-                yield _as_arrays(dataset[int(index)])
+                yield _convert_to_arrays(dataset[int(index)])
             dataset.on_epoch_end()
 
     def spec(array):
         return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
 
-    signature = keras.tree.map_structure(spec, _as_arrays(dataset[0]))
+    signature = keras.tree.map_structure(spec, _convert_to_arrays(dataset[0]))
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-def _as_arrays(batch):
-    return keras.tree.map_structure(np.asarray, _without_none(tuple(batch)))
+def _convert_to_arrays(batch):
+    return keras.tree.map_structure(np.asarray, _drop_none(tuple(batch)))
 
 
-def _without_none(data):
-    return tuple(_tuples(part) for part in data if part is not None)
+def _drop_none(data):
+    return tuple(_replace_lists(part) for part in data if part is not None)
 
 
-def _tuples(part):
-    """Tuples in place of lists, which tf.data would stack."""
+def _replace_lists(part):
+    """Put tuples in place of lists, which tf.data would stack."""
     if isinstance(part, (list, tuple)):
-        return tuple(_tuples(each) for each in part)
+        return tuple(_replace_lists(each) for each in part)
     if isinstance(part, dict):
-        return {key: _tuples(each) for key, each in part.items()}
+        return {key: _replace_lists(each) for key, each in part.items()}
     return part
 
 
@@ -188,7 +206,7 @@ def _is_empty(validation_data):
         return count == 0
     if isinstance(validation_data, keras.utils.PyDataset):
         return validation_data.num_batches == 0
-    arrays = keras.tree.flatten(_without_none(tuple(validation_data)))
+    arrays = keras.tree.flatten(_drop_none(tuple(validation_data)))
     return min((len(array) for array in arrays), default=0) == 0
 
 
@@ -201,7 +219,8 @@ def _split(training_data, share):
     arrays = [a for a in keras.tree.flatten(training_data) if a is not None]
     if not all(hasattr(array, "shape") for array in arrays):
         raise ValueError(
-            "`validation_split` works on arrays only. Pass `validation_data`."
+            "`validation_split` works on arrays only. Pass `validation_data`. "
+            f"Received: validation_split={share}, and data that are not arrays"
         )
     first = int(len(arrays[0]) * (1.0 - share))
 

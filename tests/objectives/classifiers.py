@@ -79,7 +79,7 @@ def copies(model, q):
 
 def problem(model, x, y, weight=None, steps=1):
     """The model's problem with all data as every batch."""
-    batch = model.objective.prepare(model, x, y, weight)
+    batch = model.objective.prepare(model.network, x, y, weight)
     stacked = keras.tree.map_structure(
         lambda a: None if a is None else tf.stack([a] * steps), batch
     )

@@ -64,7 +64,7 @@ def test_a_batch_without_other_folds_trains_nothing():
     model = classifier()
     x, y = data(30)
     only = fold_numbers(30, 3, 0, y) == 1
-    (x, folds), y, _ = model.objective.prepare(model, x, y, None)
+    (x, folds), y, _ = model.objective.prepare(model.network, x, y, None)
     batch = keras.tree.map_structure(
         lambda a: tf.constant(a[only][None]), ((x, folds), y)
     )
@@ -97,7 +97,7 @@ def test_constraints_are_of_every_copy():
 
 def test_copies_share_random_masks_which_go_on():
     model = classifier(dense([keras.layers.Dropout(0.5, seed=1)]))
-    (x, _), y, _ = model.objective.prepare(model, *data(), None)
+    (x, _), y, _ = model.objective.prepare(model.network, *data(), None)
     # Examples of no fold, which all copies are trained on.
     batch = (x, tf.fill([30], 9)), y, None
     start = problem(model, *data())

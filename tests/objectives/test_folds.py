@@ -76,7 +76,7 @@ def test_stratification_is_for_classes_under_a_crossentropy(loss, stratified, ex
         "categorical_crossentropy": np.eye(3, dtype="float32")[LABELS],
         "mse": LABELS[:, None].astype("float32"),
     }.get(str(loss), LABELS)
-    (_, found), *_ = objective.prepare(model, np.ones((30, 4)), y, None)
+    (_, found), *_ = objective.prepare(model.network, np.ones((30, 4)), y, None)
     plain = fold_numbers(30, 3, 0)
     assert np.any(found != plain) == expected
     labels = LABELS if expected else None

@@ -86,7 +86,7 @@ def test_noise_precision_survives_saving(tmp_path):
     ],
 )
 def test_likelihoods_are_known(loss, units, activation):
-    [found] = likelihoods(make_model(loss, units, activation), "ELBO")
+    [found] = likelihoods(make_model(loss, units, activation).network, "ELBO")
     assert isinstance(found, keras.losses.Loss)
 
 
@@ -103,13 +103,13 @@ def test_likelihoods_are_known(loss, units, activation):
 )
 def test_other_losses_are_not(loss, fault):
     with pytest.raises(ValueError, match=f"ELBO needs `loss`.*{fault}"):
-        likelihoods(make_model(loss, 3), "ELBO")
+        likelihoods(make_model(loss, 3).network, "ELBO")
 
 
 def test_weighted_losses_are_not():
     model = make_model("binary_crossentropy", 1, "sigmoid", loss_weights=[2.0])
     with pytest.raises(ValueError, match="`loss_weights` must be left out"):
-        likelihoods(model, "ELBO")
+        likelihoods(model.network, "ELBO")
 
 
 def test_noise_precision_must_be_positive_and_scalar():

@@ -1,10 +1,14 @@
-"""What the methods share that fit a best response: STN, Δ-STN and their kin."""
+"""What the methods share that fit a best response."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf._arguments import non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.response.structured import StructuredResponse
 from bilevel_tf.methods.best_response.reach import (
     check_factors_scalar,
@@ -12,22 +16,60 @@ from bilevel_tf.methods.best_response.reach import (
 )
 from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
 from bilevel_tf.network.linearized_pass import linearized_gradients
+from bilevel_tf.network.network import Network
 from bilevel_tf.network.output_heads import check_outputs_linearize
 
 
 class BestResponse(Method):
-    """Fits Θ next to the weights and descends L_V(λ + ε, r(λ + ε)) in λ and σ.
+    """Base class of methods that learn how trained weights depend on λ.
+
+    Beside the weights, the inner steps train the variables of a response r, such that
+    r(λ + ε) are approximately the weights that training with λ + ε would find, for
+    perturbations ε ~ N(0, σ²) on the unconstrained scale. An outer step then descends
+    L_V(λ + ε, r(λ + ε)) − τ H[p(ε|σ)] in λ and σ, through the response.
+
+    To write such a method, subclass this class, set the attributes below, and implement
+    `inner_step`, with `update_jointly` if one pass trains everything, or with
+    `perturbed_gradients` otherwise. Equation numbers here and in subclasses are those
+    of the Δ-STN paper.
 
     Args:
-        train_steps: T_train, inner steps per round. Defaults to 5, the paper's.
-        valid_steps: T_valid, outer steps per round. Defaults to 1, the paper's.
-        entropy_weight: τ of Eq. 2.7, weight of the perturbation's entropy, or of the
-            KL divergence from a prior. Defaults to 1e-3, the paper's on images.
-        warmup_epochs: Epochs at the start in which λ and σ stay fixed while weights
-            and response are trained. Defaults to 0.
+        train_steps: T_train, the number of inner steps in a round. Defaults to 5, as in
+            the Δ-STN paper.
+        valid_steps: T_valid, the number of outer steps in a round. Defaults to 1, as in
+            the Δ-STN paper.
+        entropy_weight: τ of Eq. 2.7, the weight of the entropy of the perturbation, in
+            units of the loss; for a hyperparameter with a prior it is the weight of the
+            KL divergence from that prior. Defaults to 1e-3, as in the Δ-STN paper on
+            images.
+        warmup_epochs: Number of epochs at the start in which λ and σ stay fixed while
+            weights and response are trained. Defaults to 0.
+
+    Attributes:
+        response_class: The `Response` that layers get. Defaults to
+            `StructuredResponse`.
+        centered: Whether the response is a function of λ − λ₀, so that it has no effect
+            at the present λ₀, or of λ itself. Defaults to `True`.
+        linearized: Whether the response is trained through the linearised network.
+            Defaults to `False`.
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+
+    The STN with a centered response:
+
+    >>> from bilevel_tf.methods.best_response.best_response import BestResponse
+    >>> class Centered(BestResponse):
+    ...     def inner_step(self, network, x, y, sample_weight):
+    ...         return self.update_jointly(network, x, y, sample_weight)
+    >>> Centered(entropy_weight=0.0).entropy_weight
+    0.0
+
+    Reference:
+        Bae & Grosse, "Delta-STN: Efficient Bilevel Optimization for Neural Networks
+        using Structured Response Jacobians", 2020.
     """
 
     response_class = StructuredResponse
@@ -35,17 +77,22 @@ class BestResponse(Method):
     linearized = False
 
     def __init__(
-        self, train_steps=5, valid_steps=1, entropy_weight=1e-3, warmup_epochs=0
+        self,
+        train_steps: int = 5,
+        valid_steps: int = 1,
+        entropy_weight: float = 1e-3,
+        warmup_epochs: int = 0,
     ):
         super().__init__(train_steps, valid_steps, warmup_epochs)
         self.entropy_weight = non_negative(entropy_weight, "entropy_weight")
 
-    def check(self, network):
+    def check(self, network: Network) -> None:
         """Check that the weights can respond to the hyperparameters.
 
         Raises:
-            ValueError: If there is no hyper-layer, or if a weight penalty with a
-                tuned factor is on a weight that cannot respond.
+            ValueError: If there is no hyper-layer that is trained, if a tuned penalty
+                is on a weight that cannot respond, or if the optimizer has
+                hyperparameters.
         """
         check_optimizer_not_tuned(network, self)
         if not network.responding_layers:
@@ -53,50 +100,69 @@ class BestResponse(Method):
                 f"{type(self).__name__} needs layers that respond to the "
                 "hyperparameters, and the model has none (or all are frozen). Use "
                 "bilevel_tf.HyperDense or HyperConv2D, or convert the model with "
-                "BilevelModel.from_keras."
+                "BilevelModel.from_keras. "
+                "Received: a model without a trainable hyper-layer"
             )
         check_penalties_respond(network)
         check_factors_scalar(network, self)
         if self.linearized:
             check_outputs_linearize(keras.tree.flatten(network.outputs))
 
-    def build(self, network):
+    def build(self, network: Network) -> None:
         """Attach a response to every layer that can respond."""
         self.attach_responses(network.responding_layers, network.hyperparameters.size)
 
-    def attach_responses(self, layers, size):
-        """Give hyper-layers responses to `size` unconstrained hyperparameters."""
+    def attach_responses(self, layers: list[keras.Layer], size: int) -> None:
+        """Give responses to layers.
+
+        Args:
+            layers: Hyper-layers.
+            size: h, the number of unconstrained hyperparameters.
+        """
         arguments = self.response_arguments()
         for layer in layers:
             layer.attach_response(self.response_class, size, **arguments)
 
-    def response_arguments(self):
-        """Arguments of a new response, beside its size."""
+    def response_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `response_class` other than the size."""
         return {}
 
-    def prediction_delta(self, space):
-        """`None` when centered: Δw = 0 at the current λ. Else λ itself."""
+    def prediction_delta(self, space: HyperparameterSpace) -> tf.Tensor | None:
+        """Return `None` if centered, since then Δw = 0 at the present λ; else λ."""
         return (
             None if self.centered else tf.convert_to_tensor(space.unconstrained)[None]
         )
 
-    def tuned_variables(self, space):
-        """λ and the raw perturbation scale."""
+    def tuned_variables(self, space: HyperparameterSpace) -> list[keras.Variable]:
+        """Return λ and the variable behind σ."""
         return [space.unconstrained, space.raw_perturbation_scale]
 
-    def train_delta(self, space, epsilon):
-        """δ of a training pass: ε when centered, λ + ε when not."""
+    def train_delta(self, space: HyperparameterSpace, epsilon: tf.Tensor) -> tf.Tensor:
+        """Return δ of a training pass, `[batch, h]`: ε if centered, else λ + ε."""
         return epsilon if self.centered else epsilon + space.unconstrained
 
-    def perturbed_gradients(self, network, x, y, sample_weight, variables, scale_loss):
-        """Gradients of L_T(λ + ε, r(λ + ε)), one fresh ε per example (Eq. 3.10).
+    def perturbed_gradients(
+        self,
+        network: Network,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        variables: list[keras.Variable],
+        scale_loss: Callable[[tf.Tensor], tf.Tensor],
+    ) -> tuple[tf.Tensor, Any, list[tf.Tensor | None]]:
+        """Compute gradients of L_T(λ + ε, r(λ + ε)) at fresh perturbations (Eq. 3.10).
+
+        Every example has an ε of its own.
 
         Args:
-            variables: What to differentiate with respect to.
-            scale_loss: Function applied to the loss first, an optimizer's.
+            network: The network.
+            x, y, sample_weight: A training batch.
+            variables: Variables with respect to which the loss is differentiated.
+            scale_loss: Function that is applied to the loss first: `scale_loss` of the
+                optimizer that gets the gradients.
 
         Returns:
-            Loss, predictions, gradients.
+            The loss, a scalar; the predictions; and one gradient per variable.
         """
         space = network.hyperparameters
         epsilon = tf.stop_gradient(space.sample(batch_size(x)))
@@ -122,8 +188,18 @@ class BestResponse(Method):
             gradients = tape.gradient(scaled, sources)
         return loss, predictions, all_at_once(gradients)
 
-    def update_jointly(self, network, x, y, sample_weight):
-        """Weights and response on the same perturbed pass."""
+    def update_jointly(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[tf.Tensor, Any]:
+        """Train weights and response on the same perturbed pass.
+
+        Args:
+            network: The network.
+            x, y, sample_weight: A training batch.
+
+        Returns:
+            The loss, a scalar, and the predictions.
+        """
         weights, response = network.weights, network.response_variables
         loss, predictions, gradients = self.perturbed_gradients(
             network,
@@ -137,11 +213,13 @@ class BestResponse(Method):
         network.response_optimizer.apply(gradients[len(weights) :], response)
         return loss, predictions
 
-    def outer_step(self, network, validation, training):
-        """λ, σ ← a step on L_V(λ + ε, r(λ + ε)) − τ H[p(ε|σ)] (Alg. 1, lower half).
+    def outer_step(
+        self, network: Network, validation: tuple, training: tuple | None
+    ) -> dict[str, tf.Tensor]:
+        """Descend L_V(λ + ε, r(λ + ε)) − τ H[p(ε|σ)] in λ and σ (Alg. 1, lower half).
 
-        The network is the perturbed one, in inference mode and not linearised. Noise
-        and penalties are no part of L_V.
+        The network is perturbed, in inference mode and not linearised. L_V has no noise
+        and no penalties. Arguments as in `Method`; the logs are empty.
         """
         x, y, sample_weight = validation
         space = network.hyperparameters
@@ -165,10 +243,11 @@ class BestResponse(Method):
         network.hyper_optimizer.apply(all_at_once(gradients), variables)
         return {}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments from which `from_config` makes this method again."""
         return {**super().get_config(), "entropy_weight": self.entropy_weight}
 
 
-def batch_size(x):
-    """Size of the leading axis that all inputs share."""
+def batch_size(x: Any) -> tf.Tensor:
+    """Return the size of the leading axis that all inputs share, a scalar."""
     return tf.shape(keras.tree.flatten(x)[0])[0]

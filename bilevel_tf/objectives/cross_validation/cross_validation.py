@@ -1,11 +1,14 @@
-"""The loss on every part of the data of a model that was trained without it."""
+"""Cross-validation: the loss on every fold of a model that was trained without it."""
+
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from bilevel_tf._arguments import count
-from bilevel_tf.objectives.cross_validation import fold_checks
+from bilevel_tf.network.network import Network
+from bilevel_tf.objectives.cross_validation import requirements
 from bilevel_tf.objectives.cross_validation.fold_passes import (
     fold_losses,
     held_out_predictions,
@@ -18,50 +21,66 @@ from bilevel_tf.objectives.objective import Objective
 class CrossValidation(Objective):
     """k-fold cross-validation in one fit, without validation data.
 
-    The training data are split into k equal parts D_1 … D_k. Beside the model, which
-    is trained on all of them and is what predicts, k copies of its weights are trained,
-    w_q on all parts but D_q. Hyperparameters are judged by what these copies predict
-    for the parts that they have not seen:
+    The training data are split into k equal parts, the folds D_1 … D_k. The model is
+    trained on all of them, and predicts. Beside it, k copies of its weights are
+    trained: w_q on all folds but D_q. Hyperparameters are judged by what these copies
+    predict for the folds that they have not seen:
 
         L(θ, h) = Σ_q (mean loss of w_q over D∖D_q + its penalties),  θ = [w_1 … w_k]
         Q(θ, h) = mean over all examples i of the loss of w_q(i), where i ∈ D_q(i)
 
-    Each copy's gradient in L is what Keras would train it by on D∖D_q. Q is in
-    inference mode and without penalties, and in the logs as "cv_loss". That is the
-    score hyperparameters were chosen by; keep a test set for a fair figure.
+    The gradient of L with respect to a copy is the one with which Keras would train it
+    on D∖D_q. Q is taken in inference mode and without penalties; the logs show it as
+    "cv_loss". Hyperparameters are chosen by this score; for an unbiased estimate keep a
+    test set.
 
-    The copies start at the weights that the model has when it is compiled, which should
-    not have seen the data. They are one variable `[k, *shape]` per weight, trained by
-    one copy of the optimizer, at its learning rate, on the batches of the model; all
-    are saved with it. A step costs that of k + 1 models, and memory k + 1 times weights
-    and optimizer. Passes are vectorised over k, but in networks with convolutions,
-    which take one copy after the other. All k share the random masks of a step.
+    **Copies.** They start at the weights that the model has when it is compiled, which
+    should not have seen the data. There is one variable `[k, *shape]` per weight. One
+    copy of the optimizer, which follows the learning rate of the original, trains them
+    on the batches of the model. All are saved with the model. A step costs as much as
+    those of k + 1 models, and weights and optimizer take k + 1 times the memory. Passes
+    are vectorised over k, except in networks with convolutions, which take one copy
+    after the other. All copies share the random masks of a step.
 
-    `fit` takes arrays. Which part an example is in depends on its place in these, the
-    number of examples and `seed` alone (and the classes): go on with the same data.
-    A batch without any example outside of D_q leaves w_q to its momentum.
+    **Data.** `fit` takes arrays. The fold of an example depends only on its place in
+    these arrays, the number of examples, `seed` and, if stratified, the classes;
+    therefore continue a training with the same data. If a batch has no example outside
+    of D_q, only the momentum moves w_q.
 
     Args:
-        folds: k, a whole number of at least 2 and at most the number of examples;
-            that is leave-one-out. Defaults to 5.
-        stratified: Whether all parts have the classes in equal shares. Defaults to
-            `None`: where the loss is a crossentropy and `y` whole numbers or one-hot.
-        seed: What the parts are drawn with, a whole number from 0. Defaults to 0, not
-            to chance: an interrupted training must go on with the same parts.
+        folds: k, the number of folds, a whole number from 2 to the number of examples,
+            which is leave-one-out. Defaults to 5, a common choice between the cost of
+            many copies and the bias of few.
+        stratified: Whether all folds have the same shares of the classes. Defaults to
+            `None`: `True` if the loss is a crossentropy and `y` are whole numbers or
+            one-hot rows, otherwise `False`.
+        seed: Seed with which the folds are drawn, a whole number from 0. Defaults to
+            0 and not to a random one, because an interrupted training must go on with
+            the same folds.
 
     Raises:
-        ValueError: If an argument is out of range. At `compile`, for what would let an
-            example reach the copy that must not see it: an optimizer that does not
-            treat every weight by itself, batch statistics, a loss that is no mean over
-            examples. At `fit`, if there are fewer examples, or of a class under
-            stratification, than parts; or if the loss mixes examples.
+        ValueError: If an argument is out of range. At `compile`, if an example could
+            reach the copy that must not see it: through an optimizer that does not
+            treat every weight by itself, batch statistics, or a loss that is not a mean
+            over examples. At `fit`, if there are fewer examples than folds or, when
+            stratified, fewer examples of a class; or if the loss mixes examples.
         TypeError: At `fit`, if the data are not arrays.
 
     Example:
 
-    >>> model.compile("adam", loss="mse", method=bt.ConjugateGradient(),
-    ...               objective=bt.CrossValidation(folds=10))
-    >>> model.fit(x, y, epochs=100)
+    >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+    >>> inputs = keras.Input((3,))
+    >>> outputs = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+    >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    >>> model.compile(
+    ...     "sgd",
+    ...     loss="mse",
+    ...     method=bt.methods.T1T2(),
+    ...     objective=bt.CrossValidation(folds=3),
+    ... )
+    >>> history = model.fit(np.ones((12, 3)), np.ones((12, 1)), batch_size=2, verbose=0)
+    >>> "cv_loss" in history.history
+    True
 
     Reference:
         Stone, "Cross-validatory choice and assessment of statistical predictions",
@@ -71,7 +90,7 @@ class CrossValidation(Objective):
 
     log_names = ("cv_loss",)
 
-    def __init__(self, folds=5, stratified=None, seed=0):
+    def __init__(self, folds: int = 5, stratified: bool | None = None, seed: int = 0):
         self.folds = count(folds, "folds", 2)
         self.seed = count(seed, "seed", 0)
         if stratified not in (None, True, False):
@@ -83,14 +102,18 @@ class CrossValidation(Objective):
 
     # Compilation
 
-    def check(self, network):
-        """Check that neither model nor loss nor optimizer would mix the folds."""
-        fold_checks.check_strategy(network)
-        fold_checks.check_layers(network)
-        fold_checks.check_losses(network)
-        fold_checks.check_optimizer(network.optimizer)
+    def check(self, network: Network) -> None:
+        """Check that neither model nor loss nor optimizer would mix the folds.
 
-    def build(self, network):
+        Raises:
+            ValueError: If one of them would.
+        """
+        requirements.check_strategy(network)
+        requirements.check_layers(network)
+        requirements.check_losses(network)
+        requirements.check_optimizer(network.optimizer)
+
+    def build(self, network: Network) -> None:
         """Make the k copies of the weights, and their optimizer."""
         weights = network.weights
         for i, weight in enumerate(weights):
@@ -102,36 +125,50 @@ class CrossValidation(Objective):
         if network.compiled:
             network.add_optimizer(self.variables(network), weights)
 
-    def variables(self, network):
-        """The copies of the weights, `[k, *shape]` each."""
+    def variables(self, network: Network) -> list[keras.Variable]:
+        """Return the copies of the weights, `[k, *shape]` each."""
         weights = network.weights
         return [network.state(f"fold_{i}") for i in range(len(weights))]
 
-    def optimizer(self, network):
-        """What trains the copies."""
+    def optimizer(self, network: Network) -> Any:
+        """Return the optimizer of the copies."""
         return network.objective_stepping_optimizer
 
     # Data
 
-    def prepare(self, network, x, y, sample_weight):
-        """The same, with x in a tuple with the number of every example's part."""
-        fold_checks.check_arrays(x, y)
+    def prepare(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return the training data with the number of every example's fold.
+
+        Args:
+            network: The compiled network.
+            x, y, sample_weight: As given to `fit`.
+
+        Returns:
+            A pair of x and the numbers, int32 `[n]`; y; and sample weights.
+
+        Raises:
+            TypeError: If the data are not arrays.
+            ValueError: If there are too few examples, or the loss mixes examples.
+        """
+        requirements.check_arrays(x, y)
         examples = len(keras.tree.flatten(x)[0])
         if examples < self.folds:
             raise ValueError(
                 "`folds` must be at most the number of examples. "
                 f"Received: folds={self.folds}, and {examples} examples"
             )
-        fold_checks.check_separable(network, x, y)
-        labels = self._labels(network, y)
+        requirements.check_separable(network, x, y)
+        labels = self._find_labels(network, y)
         numbers = fold_numbers(examples, self.folds, self.seed, labels)
         return (x, numbers), y, sample_weight
 
-    def _labels(self, network, y):
-        """Classes to stratify by, or `None`."""
+    def _find_labels(self, network: Network, y: Any) -> np.ndarray | None:
+        """Find the classes to stratify by, or return `None`."""
         wanted = self.stratified
         if wanted is None:
-            wanted = fold_checks.is_crossentropy(network.losses)
+            wanted = requirements.is_crossentropy(network.losses)
         labels = class_labels(y) if wanted else None
         if labels is None and self.stratified:
             raise ValueError(
@@ -143,42 +180,73 @@ class CrossValidation(Objective):
         if least < self.folds:
             raise ValueError(
                 "Under stratification every class must have an example for every fold. "
-                f"Received: folds={self.folds}, and a class of {least} examples. Use "
-                "fewer folds, or stratified=False."
+                "Use fewer folds, or stratified=False. "
+                f"Received: folds={self.folds}, and a class of {least} examples"
             )
         return labels
 
     # Training
 
-    def inner_step(self, network, x, y, sample_weight):
-        """A step of the model on the batch, and one of each copy."""
-        data = _packed(x), y, sample_weight
+    def inner_step(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[tf.Tensor, Any]:
+        """Take a step of the model on the batch, and one of each copy.
+
+        Args:
+            network: The network.
+            x, y, sample_weight: A training batch; x is a pair with the fold numbers.
+
+        Returns:
+            The training loss of the model, a scalar, and its predictions.
+
+        Raises:
+            TypeError: If x has no fold numbers.
+        """
+        data = _check_numbered(x), y, sample_weight
         results = network.method.inner_step(network, data[0][0], y, sample_weight)
         batch = keras.tree.map_structure(
             lambda array: None if array is None else array[None], data
         )
         problem = network.problem(batch, None)
         gradients = problem.inner_gradients(problem.weights, problem.hyperparameters)
-        # All of them before a variable moves that another is computed from.
+        # Wait for all gradients: a variable must not move while one still needs it.
         gradients = tf.tuple(gradients)
         network.objective_optimizer.apply(gradients, self.variables(network))
         return results
 
-    def inner_loss(self, network, weights, hyperparameters, batch):
-        """L: the sum over the copies of their training losses.
+    def inner_loss(
+        self,
+        network: Network,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+    ) -> tf.Tensor:
+        """Return L, the sum of the training losses of the copies.
 
-        Not the mean: a step along its gradient is then a step of every copy along its
-        own, and damping or learning rates in methods mean what they mean for one.
+        It is a sum and not a mean, so that a step along the gradient of L is a step of
+        every copy along its own gradient, and so that damping and learning rates of
+        methods mean the same as for one model. Arguments as in `Objective`, with
+        weights `[k, *shape]` and x in a pair with the fold numbers.
         """
         losses = fold_losses(network, weights, hyperparameters, batch, self.folds)
         return tf.reduce_sum(losses)
 
-    def outer_loss(self, network, weights, hyperparameters, batch):
-        """Q, the compiled loss of held-out predictions."""
+    def outer_loss(
+        self,
+        network: Network,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+    ) -> tf.Tensor:
+        """Return Q, the compiled loss of the predictions for held-out examples.
+
+        Arguments as for `inner_loss`.
+        """
         outputs = held_out_predictions(network, weights, hyperparameters, batch)
         return network.data_loss(outputs, hyperparameters, batch, training=False)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments from which `from_config` makes this objective again."""
         return {
             "folds": self.folds,
             "stratified": self.stratified,
@@ -187,17 +255,17 @@ class CrossValidation(Objective):
 
 
 class _InFolds(keras.constraints.Constraint):
-    """A constraint of one model's weight, for those of all folds."""
+    """Applies the constraint of one model's weight to the weights of all folds."""
 
-    def __init__(self, constraint):
+    def __init__(self, constraint: keras.constraints.Constraint):
         self.constraint = constraint
 
-    def __call__(self, w):
+    def __call__(self, w: tf.Tensor) -> tf.Tensor:
         return tf.vectorized_map(self.constraint, tf.convert_to_tensor(w))
 
 
-def _packed(x):
-    """x if `prepare` has made it, or raise a `TypeError`."""
+def _check_numbered(x: Any) -> tuple:
+    """Return x if `prepare` has made it, or raise a `TypeError`."""
     if isinstance(x, tuple) and len(x) == 2:
         return x
     raise TypeError(

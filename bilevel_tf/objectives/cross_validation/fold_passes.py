@@ -16,11 +16,11 @@ def in_folds(network, function, elements, signature):
     Args:
         network: The `Network` that the function calls.
         function: Function of `elements` without their first axis.
-        elements: Structure of tensors with a first axis of k.
+        elements: Structure of tensors whose first axis has length k.
         signature: Structure of the dtypes that the function returns.
 
     Returns:
-        What it returns, stacked along a new first axis.
+        The results of the function, stacked along a new first axis.
     """
     if all(vectorizes(layer) for layer in network.layers):
         return tf.vectorized_map(function, elements)
@@ -28,19 +28,22 @@ def in_folds(network, function, elements, signature):
 
 
 def fold_losses(network, weights, hyperparameters, batch, count):
-    """Training loss of every fold's model on the examples of the other folds, `[k]`.
+    """Compute the training loss of every fold's model on the other folds' examples.
 
-    It is the mean over these of what the compiled loss gives them, times their sample
-    weights, and the penalties of the model: what Keras trains a model by that never
-    saw the fold. Where a batch has no such example it is 0, penalties and all: training
-    without the fold would have no such batch.
+    It is the mean over these examples of the compiled loss times their sample weights,
+    plus the penalties of the model, as in a training that never saw the fold. If a
+    batch has no such example, the loss is 0, without penalties, because a training
+    without the fold would not have that batch.
 
     Args:
         network: The `Network`.
         weights: List of tensors `[k, *shape]`.
-        hyperparameters: List of tensors.
-        batch: x and the fold of every example, y, and sample weights.
-        count: k.
+        hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
+        batch: A pair of x and the fold of every example; y; and sample weights.
+        count: k, the number of folds.
+
+    Returns:
+        A tensor `[k]`.
     """
     (x, folds), y, sample_weight = batch
     dtype = keras.config.floatx()
@@ -49,7 +52,7 @@ def fold_losses(network, weights, hyperparameters, batch, count):
         weights, fold = arguments
         kept = tf.cast(tf.not_equal(folds, fold), dtype)
         used = tf.reduce_sum(kept)
-        # Keras divides by all examples of the batch.
+        # Keras divides by the number of all examples of the batch.
         kept *= tf.math.divide_no_nan(tf.cast(tf.size(folds), dtype), used)
         data = x, y, _weighted(sample_weight, kept)
         value = network.loss(weights, hyperparameters, data, training=True)
@@ -60,9 +63,16 @@ def fold_losses(network, weights, hyperparameters, batch, count):
 
 
 def held_out_predictions(network, weights, hyperparameters, batch):
-    """The outputs for every example of the model that was not trained on it.
+    """Predict every example by the model that was not trained on it.
 
-    Structured as the model's; arguments as of `fold_losses`.
+    Args:
+        network: The `Network`.
+        weights: List of tensors `[k, *shape]`.
+        hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
+        batch: A pair of x and the fold of every example; y; and sample weights.
+
+    Returns:
+        Tensors structured as the outputs of the model, `[batch, ...]` each.
     """
     (x, folds), *rest = batch
 
@@ -80,7 +90,7 @@ def held_out_predictions(network, weights, hyperparameters, batch):
 
 
 def _weighted(sample_weight, factor):
-    """Sample weights as given to `fit`, each example's times a factor, `[n]`."""
+    """Multiply sample weights, as given to `fit`, by one factor per example, `[n]`."""
 
     def product(weight):
         if weight is None:

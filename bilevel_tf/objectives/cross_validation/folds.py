@@ -1,23 +1,31 @@
-"""Which example is in which part of the data."""
+"""Which example is in which fold."""
+
+from typing import Any
 
 import keras
 import numpy as np
 
 
-def fold_numbers(count, folds, seed, labels=None):
-    """Number of the fold of every example, `[count]`, int32.
+def fold_numbers(
+    count: int, folds: int, seed: int, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw the number of the fold of every example.
 
     Sizes of folds differ by at most one, and so do the numbers of examples of a class
-    in them.
+    in them. The result depends only on the arguments.
 
     Args:
         count: Number of examples.
-        folds: k.
-        seed: A whole number. The assignment depends on nothing but the arguments.
-        labels: Class of every example, `[count]`; `None` for no stratification.
+        folds: k, the number of folds.
+        seed: A whole number from 0.
+        labels: Class of every example, whole numbers `[count]`, to stratify by.
+            Defaults to `None`: no stratification.
+
+    Returns:
+        Numbers from 0 to k − 1, `[count]`, int32.
     """
-    # Unlike newer generators, the same in every version of NumPy: training that goes
-    # on must not see what it has been judged on.
+    # RandomState draws the same in every version of NumPy, which newer generators do
+    # not promise: training that goes on must not see what it has been judged on.
     order = np.random.RandomState(seed).permutation(count)
     if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
@@ -26,11 +34,15 @@ def fold_numbers(count, folds, seed, labels=None):
     return numbers
 
 
-def class_labels(y):
-    """Class of every example, from 0, `[n]`; `None` where `y` are not classes.
+def class_labels(y: Any) -> np.ndarray | None:
+    """Find the class of every example.
 
     Args:
-        y: Whole numbers of shape `[n]` or `[n, 1]`, or one-hot rows `[n, classes]`.
+        y: Targets as given to `fit`.
+
+    Returns:
+        Numbers from 0, `[n]`, if `y` is one array of whole numbers, `[n]` or `[n, 1]`,
+        or of one-hot rows, `[n, classes]`; otherwise `None`.
     """
     if y is None or keras.tree.is_nested(y):
         return None

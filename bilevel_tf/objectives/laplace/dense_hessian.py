@@ -1,19 +1,22 @@
-"""Log-determinants of Hessians that have all their entries."""
+"""Log-determinants of Hessians with all entries."""
 
 import tensorflow as tf
 
 from bilevel_tf.autodiff.dense_jacobian import dense_jacobian
 from bilevel_tf.autodiff.determinants import log_absolute_determinant, log_determinant
 from bilevel_tf.autodiff.vectors import flatten
+from bilevel_tf.objectives.laplace.data_term import DataTerm
 
 
-def exact(term, weights, precisions):
-    """log |det H|, H = ∂²/∂w² −log p(D|w) + A.
+def exact(
+    term: DataTerm, weights: list[tf.Tensor], precisions: list[tf.Tensor]
+) -> tf.Tensor:
+    """Return log |det H| with H = −∂² log p(D|w) / ∂w² + A, a scalar.
 
     Args:
-        term: The `DataTerm`.
-        weights: List of tensors.
-        precisions: A, a list of tensors shaped as the weights.
+        term: −log p(D|w).
+        weights: Values of the trained weights, where H is taken.
+        precisions: A, tensors shaped as the weights.
     """
 
     def slope(weights, hyperparameters):
@@ -26,11 +29,19 @@ def exact(term, weights, precisions):
     return log_absolute_determinant(hessian + tf.linalg.diag(flatten(precisions)))
 
 
-def gauss_newton(term, weights, precisions):
-    """log |Jᵀ Λ J + A|, arguments as of `exact`.
+def gauss_newton(
+    term: DataTerm, weights: list[tf.Tensor], precisions: list[tf.Tensor]
+) -> tf.Tensor:
+    """Return log |Jᵀ Λ J + A|, a scalar.
 
-    As log |A| + log |I + M·Mᵀ| with M = Λ^½ J A^-½, or |I + Mᵀ·M|, whichever is known
-    to be smaller (the matrix determinant lemma).
+    With M = Λ^½ J A^-½ this is log |A| + log |I + M·Mᵀ| or log |A| + log |I + Mᵀ·M|
+    (the matrix determinant lemma). The smaller of the two matrices is used if it is
+    known to be smaller.
+
+    Args:
+        term: −log p(D|w).
+        weights: Values of the trained weights, where J and Λ are taken.
+        precisions: A, tensors shaped as the weights.
     """
     parameters = term.parameters(weights)
     jacobian = dense_jacobian(

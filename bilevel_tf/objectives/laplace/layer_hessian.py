@@ -7,12 +7,12 @@ from bilevel_tf.objectives.laplace.layer_capture import capturable_layers, captu
 
 
 def diagonal(term, weights, precisions):
-    """log |H| with the diagonal of the Gauss-Newton matrix for it.
+    """Return log |H| with the diagonal of the Gauss-Newton matrix in H, a scalar.
 
     Args:
         term: The `DataTerm`.
-        weights: List of tensors.
-        precisions: A, a list of tensors shaped as the weights.
+        weights: Values of the trained weights.
+        precisions: A, tensors shaped as the weights.
     """
 
     def kernel(record, precision):
@@ -27,12 +27,12 @@ def diagonal(term, weights, precisions):
 
 
 def kronecker(term, weights, precisions):
-    """log |H| by Kronecker factors, arguments as of `diagonal`.
+    """Return log |H| by Kronecker factors, a scalar; arguments as of `diagonal`.
 
-    The block of a kernel is N E[Σ_t a_t a_tᵀ] ⊗ E[g gᵀ] + A I, the second mean being
-    over positions too; it supposes that a and g are uncorrelated over examples, and
-    that in a convolution g at two positions are. That of a bias has all its entries.
-    Everything between is left out.
+    The block of a kernel is N E[Σ_t a_t a_tᵀ] ⊗ E[g gᵀ] + A I, where the second mean is
+    over positions too. This supposes that a and g are uncorrelated over examples and,
+    in a convolution, that g at one position is uncorrelated with g at another. The
+    block of a bias has all its entries. Entries between blocks are left out.
     """
 
     def kernel(record, precision):
@@ -54,7 +54,7 @@ def kronecker(term, weights, precisions):
 
 
 def _over_layers(term, weights, precisions, kernel, bias):
-    """The sum over all layers, `kernel` and `bias` making a block's log-determinant."""
+    """Sum the log-determinants that `kernel` and `bias` compute of every block."""
     variables = [id(v) for v in term.network.weights]
     precisions = dict(zip(variables, precisions, strict=True))
     parts = []
@@ -66,7 +66,7 @@ def _over_layers(term, weights, precisions, kernel, bias):
 
 
 def _kernel_diagonal(record):
-    """Σ over examples and columns of (Σ_t a_t g_tᵀ)², `[in, out]`."""
+    """Sum (Σ_t a_t g_tᵀ)² over examples and columns, `[in, out]`."""
     inputs, slopes = record.inputs, record.slopes
     if inputs.shape[1] == 1:
         squares = tf.square(inputs[:, 0]), tf.square(slopes[:, :, 0])

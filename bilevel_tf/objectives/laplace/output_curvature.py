@@ -1,4 +1,4 @@
-"""Natural parameters of likelihoods, and the curvature of these."""
+"""Natural parameters of likelihoods, and the curvature of likelihoods in these."""
 
 import keras
 import tensorflow as tf
@@ -7,19 +7,22 @@ from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.losses import GaussianLikelihood
 
 
-def natural_parameters(loss, outputs):
-    """The logits, or the mean of a `GaussianLikelihood`.
+def natural_parameters(loss: keras.losses.Loss, outputs: tf.Tensor) -> tf.Tensor:
+    """Return the logits, or the mean of a `GaussianLikelihood`.
 
-    Their Gauss-Newton matrix is the Fisher information of the weights, which does not
-    depend on whether the network ends before or after its softmax or sigmoid.
+    The Gauss-Newton matrix of these is the Fisher information of the weights. It does
+    not depend on whether the network ends before or after its softmax or sigmoid.
 
     Args:
         loss: The likelihood.
-        outputs: Of the network, `[batch, C]`.
+        outputs: Outputs of the network, `[batch, C]`.
+
+    Returns:
+        A tensor `[batch, C]`.
     """
     if isinstance(loss, GaussianLikelihood) or loss.from_logits:
         return outputs
-    # As Keras clips them.
+    # Keras clips probabilities in the same way.
     least = keras.backend.epsilon()
     probabilities = tf.clip_by_value(outputs, least, 1.0 - least)
     logits = tf.math.log(probabilities)
@@ -28,12 +31,15 @@ def natural_parameters(loss, outputs):
     return logits
 
 
-def curvature_root(loss, parameters):
-    """R with R·Rᵀ = −∂² log p(y|f)/∂f², the same for all y, `[batch, C, C]`.
+def curvature_root(loss: keras.losses.Loss, parameters: tf.Tensor) -> tf.Tensor:
+    """Return R with R·Rᵀ = −∂² log p(y|f) / ∂f², which is the same for all y.
 
     Args:
         loss: The likelihood.
-        parameters: f, its natural parameters, `[batch, C]`.
+        parameters: f, the natural parameters of the likelihood, `[batch, C]`.
+
+    Returns:
+        A tensor `[batch, C, C]`.
     """
     if isinstance(loss, GaussianLikelihood):
         root = tf.sqrt(mean_value(loss.precision, parameters.dtype))
@@ -43,7 +49,7 @@ def curvature_root(loss, parameters):
             -parameters
         )
         return tf.exp(0.5 * log_variance)[..., None]
-    # diag(√p) − p √pᵀ, whose square is diag(p) − p pᵀ.
+    # R = diag(√p) − p √pᵀ; then R·Rᵀ = diag(p) − p pᵀ.
     logs = tf.nn.log_softmax(parameters)
     roots = tf.exp(0.5 * logs)
     return tf.linalg.diag(roots) - tf.exp(logs)[..., None] * roots[:, None]

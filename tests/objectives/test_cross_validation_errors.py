@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.objectives.cross_validation.fold_checks import ELEMENTWISE
+from bilevel_tf.objectives.cross_validation.requirements import ELEMENTWISE
 from tests.objectives.classifiers import (
     assert_same,
     classifier,
@@ -54,7 +54,7 @@ def test_more_folds_than_examples():
 def test_more_folds_than_examples_of_a_class():
     x, _ = data(30)
     y = np.repeat([0, 1, 2], [20, 8, 2])
-    message = "folds=3, and a class of 2 examples.*stratified=False"
+    message = "stratified=False.*folds=3, and a class of 2 examples"
     refused_by_fit(classifier(), ValueError, message, x, y)
     fit(classifier(objective=bt.CrossValidation(3, stratified=False)), x, y)
 

@@ -1,0 +1,48 @@
+"""What a checkpoint has beyond Keras's, so that a loaded model goes on as before.
+
+These are the counts of steps and epochs, the states of random seeds, and the variables
+that methods and objectives made.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+_PROGRESS = "progress"
+
+
+def save(model: keras.Model, store: Any) -> None:
+    """Write the additional state of a `BilevelModel` into a Keras weight store."""
+    progress = model.progress
+    counts = [progress.inner_steps, progress.outer_steps, progress.epochs]
+    store[_PROGRESS] = np.asarray(counts, "int64")
+    for index, seed in enumerate(_list_seed_states(model)):
+        store[f"seed_{index}"] = np.asarray(seed.value)
+    for name, variable in _list_network_state(model):
+        store[name] = np.asarray(variable.value)
+
+
+def load(model: keras.Model, store: Any) -> None:
+    """Read what `save` wrote.
+
+    A store that lacks it changes nothing: it comes from a plain Keras model.
+    """
+    if _PROGRESS not in store:
+        return
+    counts = [int(count) for count in np.asarray(store[_PROGRESS])]
+    progress = model.progress
+    progress.inner_steps, progress.outer_steps, progress.epochs = counts
+    for index, seed in enumerate(_list_seed_states(model)):
+        seed.assign(np.asarray(store[f"seed_{index}"]))
+    for name, variable in _list_network_state(model):
+        variable.assign(np.asarray(store[name]))
+
+
+def _list_network_state(model):
+    return [(f"method_{name}", v) for name, v in model.network_state.items()]
+
+
+def _list_seed_states(model):
+    names = "seed_generator_state"
+    return [v for v in model.non_trainable_variables if v.name == names]
