@@ -3,6 +3,7 @@
 `pytest tests/test_public_api.py -rx` shows what is to be done.
 """
 
+import enum
 import importlib
 import importlib.resources
 import inspect
@@ -41,8 +42,10 @@ def public_names():
 
 
 def is_result(value):
-    """Whether this is a class of what functions return."""
-    return inspect.isclass(value) and value.__name__.endswith(RESULTS)
+    """Whether this is a class of what functions return, or of its constants."""
+    if not inspect.isclass(value):
+        return False
+    return issubclass(value, enum.Enum) or value.__name__.endswith(RESULTS)
 
 
 def parameters(value):
