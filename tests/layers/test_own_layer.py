@@ -55,5 +55,5 @@ def test_trains_under_delta_stn(tmp_path):
 def test_respond_names_the_weights_that_there_are():
     layer = bt.HyperDense(2, name="known")
     layer.build((None, 3))
-    with pytest.raises(ValueError, match="'known' lists: kernel, bias.*'kernl'"):
+    with pytest.raises(ValueError, match=r"'known' lists: kernel, bias.*'kernl'"):
         layer.respond("kernl", np.ones((1, 3), "float32"))

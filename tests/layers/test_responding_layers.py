@@ -14,6 +14,7 @@ import bilevel_tf as bt
 from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.layers.counterparts import HYPER, plain_class
+from bilevel_tf.layers.linear_map import vectorizes
 from bilevel_tf.layers.response.full import FullResponse
 from bilevel_tf.layers.response.structured import StructuredResponse
 
@@ -510,7 +511,9 @@ def branches(rows, hp):
         x = inputs[row] = keras.Input(shape, dtype=dtype, name=row)
         if not integers:
             x = bt.HyperDropout(hp["rate"])(x)
-        x = layer_class(**arguments, **penalties, name=f"{row} layer")(x)
+        x = layer_class(
+            **arguments, **penalties, name=f"{row.replace(' ', '_')}_layer"
+        )(x)
         outputs.append(keras.layers.Flatten()(x))
     return inputs, outputs
 
@@ -608,6 +611,28 @@ def test_conversion_keeps_an_einsum_that_cannot_respond():
     assert type(model.get_layer("odd")) is keras.layers.EinsumDense
 
 
+class ConvolutionOfSomebody(keras.layers.Conv2D):
+    """A subclass that the registry does not know."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (keras.layers.Dense(2), True),
+        (keras.layers.LSTM(2), True),
+        (keras.layers.EinsumDense("abc,cd->bad", (3, 5)), True),
+        (keras.layers.Conv2D(2, 3), False),
+        (keras.layers.SeparableConv1D(2, 3), False),
+        (ConvolutionOfSomebody(2, 3), False),
+        (layers.HyperDense(2), True),
+        (layers.HyperConv2DTranspose(2, 3), False),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_convolutions_do_not_vectorize(layer, expected):
+    assert vectorizes(layer) == expected
+
+
 @pytest.mark.parametrize(
     ("axes", "match"),
     [
@@ -622,5 +647,5 @@ def test_axes_of_a_map(axes, match):
 
 
 def test_layer_is_to_be_built_before_it_responds():
-    with pytest.raises(AttributeError, match="build the layer before.*'early'"):
+    with pytest.raises(AttributeError, match=r"build the layer before.*'early'"):
         layers.HyperDepthwiseConv2D(2, name="early").attach_response(FullResponse, 2)
