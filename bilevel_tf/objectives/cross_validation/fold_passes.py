@@ -31,10 +31,10 @@ def in_folds(model, function, elements, signature):
 def fold_losses(network, weights, hyperparameters, batch, count):
     """Training loss of every fold's model on the examples of the other folds, `[k]`.
 
-    It is the mean over these of what the compiled loss gives them, times their sample
-    weights, and the penalties of the model: what Keras trains a model by that never
-    saw the fold. Where a batch has no such example it is 0, penalties and all: training
-    without the fold would have no such batch.
+    It is the mean over these examples of the compiled loss times their sample weights,
+    plus the penalties of the model: the loss by which Keras would train a model that
+    never saw the fold. If a batch has no such example, the loss is 0, the penalties
+    included, because training without the fold would not have this batch.
 
     Args:
         network: The model as a `StatelessModel`.
@@ -52,7 +52,7 @@ def fold_losses(network, weights, hyperparameters, batch, count):
         used = tf.reduce_sum(kept)
         # Keras divides by all examples of the batch.
         kept *= tf.math.divide_no_nan(tf.cast(tf.size(folds), dtype), used)
-        data = x, y, _weighted(sample_weight, kept)
+        data = x, y, _weight_examples(sample_weight, kept)
         value = network.loss(weights, hyperparameters, data, training=True)
         return value * tf.cast(used > 0, value.dtype)
 
@@ -61,9 +61,16 @@ def fold_losses(network, weights, hyperparameters, batch, count):
 
 
 def held_out_predictions(network, weights, hyperparameters, batch):
-    """The outputs for every example of the model that was not trained on it.
+    """The outputs for every example, of the model that was not trained on it.
 
-    Structured as the model's; arguments as of `fold_losses`.
+    Args:
+        network: The model as a `StatelessModel`.
+        weights: List of tensors `[k, *shape]`.
+        hyperparameters: List of tensors.
+        batch: x and the fold of every example, y, and sample weights.
+
+    Returns:
+        Outputs in the model's structure.
     """
     (x, folds), *rest = batch
     model = network.model
@@ -81,8 +88,8 @@ def held_out_predictions(network, weights, hyperparameters, batch):
     return keras.tree.pack_sequence_as(model._outputs_struct, held_out)
 
 
-def _weighted(sample_weight, factor):
-    """Sample weights as given to `fit`, each example's times a factor, `[n]`."""
+def _weight_examples(sample_weight, factor):
+    """Multiply the sample weights given to `fit` by a factor per example, `[n]`."""
 
     def product(weight):
         if weight is None:

@@ -33,7 +33,7 @@ def normal_priors(model):
         if not isinstance(variable.regularizer, NormalPrior):
             raise ValueError(
                 "LaplaceEvidence needs a bilevel_tf.NormalPrior as the regularizer of "
-                f"'{variable.path}'. Received: {_described(variable.regularizer)}"
+                f"'{variable.path}'. Received: {_describe(variable.regularizer)}"
             )
     priors = [v.regularizer for v in variables]
     sizes = {prior.data_size for prior in priors}
@@ -45,7 +45,7 @@ def normal_priors(model):
     return priors
 
 
-def _described(regularizer):
+def _describe(regularizer):
     name = type(regularizer).__name__
     if name == "L2":
         return f"L2, which is NormalPrior(2 * data_size * {regularizer.l2!r})"
@@ -67,7 +67,7 @@ def check_one_output(model):
 
 
 def check_penalties_are_priors(model):
-    """Raise a `ValueError` where something else than priors holds the weights."""
+    """Raise a `ValueError` if something other than priors penalises the network."""
     for layer in model._flatten_layers(include_self=False):
         if layer.activity_regularizer is not None:
             raise ValueError(
@@ -84,13 +84,13 @@ def check_deterministic(model, moved):
         model: The model.
         moved: As `trace` finds it.
     """
-    for layer in _leaves(model):
+    for layer in _find_leaves(model):
         seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
         if any(id(v) in moved for v in seeds):
             raise ValueError(
-                "LaplaceEvidence is that of a network without randomness. Received: "
-                f"{type(layer).__name__} '{layer.name}', which is random in training. "
-                "Leave it out."
+                "LaplaceEvidence is defined for a network without randomness. "
+                f"Received: {type(layer).__name__} '{layer.name}', which is random in "
+                "training. Leave it out."
             )
 
 
@@ -119,7 +119,7 @@ def trace(model):
     return moved, counts
 
 
-def _leaves(model):
+def _find_leaves(model):
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if not isinstance(layer, keras.Model)]
 
@@ -130,8 +130,8 @@ def check_size(model, hessian, max_weights):
     if size > max_weights:
         raise ValueError(
             f"hessian={hessian!r} has a matrix of {size:,}² entries, "
-            f"{_memory(size**2)}; max_weights={max_weights:,}. Use hessian='kronecker' "
-            f"or hessian='diagonal' ({_memory(size)}) for a network of Dense and "
+            f"{_format(size**2)}; max_weights={max_weights:,}. Use hessian='kronecker' "
+            f"or hessian='diagonal' ({_format(size)}) for a network of Dense and "
             "Conv layers, or raise `max_weights`."
         )
 
@@ -146,14 +146,14 @@ def check_factor_sizes(model, max_weights):
             size = math.prod(kernel.shape)
             raise ValueError(
                 f"hessian='kronecker' needs the eigenvalues of a matrix of {side:,}² "
-                f"entries for '{layer.name}', {_memory(side**2)}; "
+                f"entries for '{layer.name}', {_format(side**2)}; "
                 f"max_weights={max_weights:,}. Use hessian='diagonal' "
-                f"({_memory(size)}), or raise `max_weights`."
+                f"({_format(size)}), or raise `max_weights`."
             )
 
 
 def check_factor_precisions(model):
-    """Raise a `ValueError` where a kernel has more than one precision."""
+    """Raise a `ValueError` if a kernel has more than one precision."""
     for layer in capturable_layers(model):
         kernel, _ = kernel_and_bias(layer)
         precision = kernel.regularizer.precision
@@ -167,12 +167,13 @@ def check_factor_precisions(model):
 
 
 def check_layers(model, hessian, moved, counts):
-    """Raise a `ValueError` where layers are not all a Hessian by layers can have.
+    """Raise a `ValueError` if a Hessian by layers cannot describe a layer.
 
     Args:
         model: The model.
-        hessian: Its name.
-        moved, counts: As `trace` finds them.
+        hessian: Name of the Hessian.
+        moved: Ids of the variables that a pass assigns to, as `trace` finds them.
+        counts: How often every layer is called, as `trace` finds it.
     """
     layers = capturable_layers(model)
     for layer in layers:
@@ -191,7 +192,7 @@ def check_layers(model, hessian, moved, counts):
                 "hessian='ggn' or hessian='exact'."
             )
     captured = {id(v) for layer in layers for v in kernel_and_bias(layer)}
-    for layer in _leaves(model):
+    for layer in _find_leaves(model):
         weights = {id(v) for v in layer.trainable_variables} - captured
         if weights or any(id(v) in moved for v in layer.non_trainable_variables):
             raise ValueError(
@@ -202,8 +203,8 @@ def check_layers(model, hessian, moved, counts):
             )
 
 
-def _memory(entries):
-    """The size of so many numbers in double precision, in words."""
+def _format(entries):
+    """The size of this many numbers in double precision, in words."""
     size = 8.0 * entries
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

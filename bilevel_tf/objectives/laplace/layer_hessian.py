@@ -7,7 +7,7 @@ from bilevel_tf.objectives.laplace.layer_capture import capturable_layers, captu
 
 
 def diagonal(term, weights, precisions):
-    """log |H| with the diagonal of the Gauss-Newton matrix for it.
+    """log |H|, with only the diagonal of the Gauss-Newton matrix in H.
 
     Args:
         term: The `DataTerm`.
@@ -27,12 +27,17 @@ def diagonal(term, weights, precisions):
 
 
 def kronecker(term, weights, precisions):
-    """log |H| by Kronecker factors, arguments as of `diagonal`.
+    """log |H| by Kronecker factors.
 
-    The block of a kernel is N E[Σ_t a_t a_tᵀ] ⊗ E[g gᵀ] + A I, the second mean being
-    over positions too; it supposes that a and g are uncorrelated over examples, and
-    that in a convolution g at two positions are. That of a bias has all its entries.
-    Everything between is left out.
+    The block of a kernel is N E[Σ_t a_t a_tᵀ] ⊗ E[g gᵀ] + A I, where the second mean
+    is over positions too. This supposes that a and g are uncorrelated over examples,
+    and that in a convolution g at two positions are uncorrelated. The block of a bias
+    has all its entries. Entries between blocks are left out.
+
+    Args:
+        term: The `DataTerm`.
+        weights: List of tensors.
+        precisions: A, a list of tensors shaped as the weights, equal within a kernel.
     """
 
     def kernel(record, precision):
@@ -41,7 +46,7 @@ def kronecker(term, weights, precisions):
         of_inputs = tf.einsum("bti,btj->ij", record.inputs, record.inputs) / count
         of_slopes = tf.einsum("cbto,cbtp->op", record.slopes, record.slopes) / positions
         products = eigenvalues(of_inputs)[:, None] * eigenvalues(of_slopes)
-        # One number for all of the kernel, which `check_layers` sees to.
+        # `check_factor_precisions` has seen to one number for all of the kernel.
         precision = tf.reshape(precision, [-1])[0]
         return _sum_of_logs(products + tf.cast(precision, products.dtype))
 
@@ -54,7 +59,7 @@ def kronecker(term, weights, precisions):
 
 
 def _over_layers(term, weights, precisions, kernel, bias):
-    """The sum over all layers, `kernel` and `bias` making a block's log-determinant."""
+    """Sum log-determinants of blocks: `kernel` and `bias` make one from a record."""
     variables = [id(v) for v in term.model.trainable_variables]
     precisions = dict(zip(variables, precisions, strict=True))
     parts = []
@@ -71,7 +76,7 @@ def _kernel_diagonal(record):
     if inputs.shape[1] == 1:
         squares = tf.square(inputs[:, 0]), tf.square(slopes[:, :, 0])
         return tf.einsum("bi,cbo->io", *squares)
-    # One column at a time: each has as many entries as there are weights, by example.
+    # One column at a time: each takes the size of the weights for every example.
     gradients = (
         tf.einsum("bti,bto->bio", inputs, column) for column in tf.unstack(slopes)
     )
