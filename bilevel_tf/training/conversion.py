@@ -83,7 +83,7 @@ def hyper_network(model, tune):
         return hyper.from_config({**config, **arguments})
 
     def weights(new, old):
-        # The scales of a new posterior stay what they start with.
+        # The scales of a new posterior keep their initial values.
         count = len(old.weights)
         return [*old.get_weights(), *new.get_weights()[count:]]
 
@@ -91,7 +91,15 @@ def hyper_network(model, tune):
 
 
 def plain_network(model):
-    """A plain Keras model that predicts as the `BilevelModel` does."""
+    """A plain Keras model that predicts as the `BilevelModel` does.
+
+    Args:
+        model: A `BilevelModel`.
+
+    Returns:
+        A functional Keras model without classes of this library, at the current
+        hyperparameters.
+    """
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def swap(layer):
@@ -151,7 +159,7 @@ def _clone(model, swap, weights):
 
 
 def _leaves(model):
-    """Layers in order, those of nested models in place of these."""
+    """The layers in order; a nested model counts as its own layers."""
     leaves = []
     for layer in model.layers:
         nested = isinstance(layer, keras.Model)
@@ -176,9 +184,9 @@ def _current(layer, key, value):
 
 
 def _plain_regularizer(own):
-    """Keras's penalty of the same value, or `None` where it has none.
+    """Keras's penalty of the same value, or `None` if Keras has no such penalty.
 
-    It has none with a factor per weight, and none around another mean than zero.
+    Keras has none with a factor per weight, and none around a mean other than zero.
     """
     if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
         return None
