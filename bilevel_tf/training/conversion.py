@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.configs import numbers_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.references import references
@@ -116,7 +117,9 @@ def plain_network(model):
             return _weights_in_force(old, delta)
         return [w.numpy() for w in old.weights]
 
-    functional = keras.Model(model._inputs_struct, model._outputs_struct)
+    functional = keras.Model(
+        _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    )
     clone = _clone(functional, swap, weights)
     clone.name = model.name
     return clone
@@ -168,8 +171,7 @@ def _leaves(model):
 
 
 def _structure(model):
-    functional = model._functional if isinstance(model, keras.Sequential) else model
-    return functional._inputs_struct, functional._outputs_struct
+    return _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
 
 
 def _current(layer, key, value):

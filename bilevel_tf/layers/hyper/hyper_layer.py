@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.response.penalty import response_penalty
@@ -84,12 +85,8 @@ class HyperLayer:
             for response in present
         ):
             return
-        self._tracker.unlock()
-        # Keras would keep the weights of responses that are merely overwritten.
-        for response in present:
-            self._tracker.untrack(response)
         maps = self.linear_maps()
-        self.responses = {
+        responses = {
             linear_map.weight: response_class(
                 linear_map,
                 size,
@@ -99,7 +96,7 @@ class HyperLayer:
             )
             for linear_map in maps
         }
-        self._tracker.lock()
+        _keras.replace_sublayers(self, "responses", responses)
         fan_in = 1
         for linear_map in maps:
             if not isinstance(linear_map, Offset):
@@ -242,7 +239,7 @@ def _linearize(response, inputs, weight, delta, tangents):
     """
     linear_map = response.linear_map
     below = None if linear_map.takes_indices else tangents.of(inputs)
-    with tangents.unseen():
+    with tangents.paused():
         term = response.term(tf.stop_gradient(inputs), delta)
         outputs = _with_cotangents_of(linear_map.apply(inputs, weight), term)
         if below is not None:
@@ -251,7 +248,7 @@ def _linearize(response, inputs, weight, delta, tangents):
             tangent = tf.broadcast_to(term, tf.shape(outputs))
         else:
             tangent = term
-    tangents.state(outputs, tangent)
+    tangents.set_tangent(outputs, tangent)
     return outputs
 
 

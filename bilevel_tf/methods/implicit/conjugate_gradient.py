@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, non_negative
+from bilevel_tf._arguments import check_count, check_non_negative
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
@@ -67,9 +67,9 @@ class ConjugateGradient(Implicit):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.iterations = count(iterations, "iterations", 1)
-        self.tolerance = non_negative(tolerance, "tolerance")
-        self.damping = non_negative(damping, "damping")
+        self.iterations = check_count(iterations, "iterations", 1)
+        self.tolerance = check_non_negative(tolerance, "tolerance")
+        self.damping = check_non_negative(damping, "damping")
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b; see `solvers.conjugate_gradient`."""

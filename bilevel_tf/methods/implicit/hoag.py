@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, positive
+from bilevel_tf._arguments import check_count, check_positive
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.methods.functional import structured_problem
@@ -98,14 +98,14 @@ class HOAG(ConjugateGradient):
         damping: float = 0.0,
         **kwargs,
     ):
-        tolerance = positive(tolerance, "tolerance")
+        tolerance = check_positive(tolerance, "tolerance")
         super().__init__(iterations, tolerance, damping, **kwargs)
         if not 0 < decay <= 1:
             raise ValueError(
                 f"`decay` must be above 0 and at most 1. Received: decay={decay!r}"
             )
         self.decay = float(decay)
-        self.least_tolerance = positive(least_tolerance, "least_tolerance")
+        self.least_tolerance = check_positive(least_tolerance, "least_tolerance")
 
     def build(self, network):
         """Make the variables that keep the last solution and count outer steps."""
@@ -225,8 +225,8 @@ class HOAG(ConjugateGradient):
         problem, pack = structured_problem(
             inner_loss, outer_loss, weights, hyperparameters, None
         )
-        count(outer_iterations, "outer_iterations", 1)
-        count(inner_iterations, "inner_iterations", 1)
+        check_count(outer_iterations, "outer_iterations", 1)
+        check_count(inner_iterations, "inner_iterations", 1)
         descent = OuterDescent(self, problem, inner_iterations, low, high)
         history = []
         for step in range(outer_iterations):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, positive
+from bilevel_tf._arguments import check_count, check_positive
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
@@ -63,11 +63,13 @@ class Neumann(Implicit):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.terms = count(terms, "terms", 0)
+        self.terms = check_count(terms, "terms", 0)
         self.learning_rate = (
-            None if learning_rate is None else positive(learning_rate, "learning_rate")
+            None
+            if learning_rate is None
+            else check_positive(learning_rate, "learning_rate")
         )
-        self.power_iterations = count(power_iterations, "power_iterations", 1)
+        self.power_iterations = check_count(power_iterations, "power_iterations", 1)
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b; see `solvers.neumann_series`."""

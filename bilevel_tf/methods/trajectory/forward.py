@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
-from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf._arguments import check_count
+from bilevel_tf.autodiff.noinline import as_separate_graph
 from bilevel_tf.methods.method import all_at_once
 from bilevel_tf.methods.trajectory.training_run import TrainingRun, real
 from bilevel_tf.methods.trajectory.trajectory import (
@@ -84,7 +84,7 @@ class ForwardMode(Trajectory):
                 "`restart` must be False with `real_time=True`, which goes on with the "
                 "one run that training is. Received: restart=True"
             )
-        self.max_entries = count(max_entries, "max_entries", 1)
+        self.max_entries = check_count(max_entries, "max_entries", 1)
         if real_time:
             self.inner_batches = 0
 
@@ -203,7 +203,7 @@ class ForwardMode(Trajectory):
         state, tangents = run.start(), self.initial_tangents(run)
 
         # Also eagerly: vectorisation traces a graph at every call, and once is enough.
-        @apart
+        @as_separate_graph
         def advance(t, state, tangents):
             return self.advance(run, t, state, tangents)
 
