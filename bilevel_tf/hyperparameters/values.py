@@ -81,6 +81,11 @@ def mean_value(argument: float | Hyperparameter, dtype: str | None = None) -> tf
 
     Returns:
         A tensor of the hyperparameter's shape, a scalar for a number.
+
+    Example:
+
+    >>> float(bt.hyperparameters.mean_value(0.25))
+    0.25
     """
     value = value_of(argument, dtype)
     if isinstance(argument, Hyperparameter) and argument.is_perturbed:

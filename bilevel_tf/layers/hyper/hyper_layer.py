@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -63,7 +64,9 @@ class HyperLayer:
         """
         return inherited_maps(self)
 
-    def attach_response(self, response_class: type, size: int, **arguments) -> None:
+    def attach_response(
+        self, response_class: type[Response], size: int, **arguments: Any
+    ) -> None:
         """Give every weight of the layer a response to `size` hyperparameters.
 
         Responses of this class and size that are already there are kept; others are
@@ -119,7 +122,7 @@ class HyperLayer:
                 f"quantization_mode={getattr(self, 'quantization_mode', None)!r}"
             )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The layer at the weights that the pass in force asks for."""
         maps = self.linear_maps()
         if not maps[0].takes_indices:

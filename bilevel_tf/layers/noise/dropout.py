@@ -56,7 +56,7 @@ class HyperDropout(keras.layers.Dropout):
         rate: float | Hyperparameter,
         noise_shape: tuple[int | None, ...] | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
         number = rate if isinstance(rate, numbers.Real) else 0.5

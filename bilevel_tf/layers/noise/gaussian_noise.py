@@ -46,7 +46,7 @@ class HyperGaussianNoise(keras.layers.GaussianNoise):
     stddev = Tunable(low=0.0)
 
     def __init__(
-        self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs
+        self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs: Any
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
         number = stddev if isinstance(stddev, numbers.Real) else 0.5

@@ -16,6 +16,7 @@ class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     KL(q ‖ prior) / N to the losses, and the layer predicts with the means.
 
     Args:
+        *args: Arguments of `keras.layers.Conv2D` that are given by position.
         filters: How many output channels there are. A positive integer.
         kernel_size: Extent of the kernel in space. An integer, or two of them.
         strides: Step of the kernel in space. An integer, or two of them. Defaults to 1.

@@ -22,6 +22,7 @@ class VariationalDense(VariationalLayer, keras.layers.Dense):
     LoRA and quantisation are refused.
 
     Args:
+        *args: Arguments of `keras.layers.Dense` that are given by position.
         units: How many outputs there are. A positive integer.
         activation: Function applied to the outputs, or its name. Defaults to `None`,
             the identity.

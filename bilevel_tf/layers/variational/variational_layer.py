@@ -1,5 +1,7 @@
 """What variational layers share."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -36,13 +38,13 @@ class VariationalLayer:
 
     def __init__(
         self,
-        *args,
-        prior,
-        bias_prior=None,
-        estimator=None,
-        initial_scale=0.02,
-        seed=None,
-        **kwargs,
+        *args: Any,
+        prior: WeightPrior,
+        bias_prior: WeightPrior | None = None,
+        estimator: str | None = None,
+        initial_scale: float = 0.02,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.prior = _read_prior(prior, "prior")

@@ -1,5 +1,7 @@
 """The implicit function theorem by conjugate gradients."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -64,7 +66,7 @@ class ConjugateGradient(Implicit):
         iterations: int = 10,
         tolerance: float = 1e-5,
         damping: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.iterations = check_count(iterations, "iterations", 1)

@@ -1,5 +1,7 @@
 """The implicit function theorem with the dense Hessian."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -50,7 +52,7 @@ class ExactImplicit(Implicit):
     -0.25
     """
 
-    def __init__(self, damping: float = 0.0, max_weights: int = 2000, **kwargs):
+    def __init__(self, damping: float = 0.0, max_weights: int = 2000, **kwargs: Any):
         super().__init__(**kwargs)
         self.damping = check_non_negative(damping, "damping")
         self.max_weights = check_count(max_weights, "max_weights", 1)

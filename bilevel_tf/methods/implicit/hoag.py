@@ -3,6 +3,7 @@
 import typing
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from bilevel_tf.methods.functional import structured_problem
 from bilevel_tf.methods.implicit.conjugate_gradient import ConjugateGradient, damped
 from bilevel_tf.methods.implicit.implicit import through_solution
 from bilevel_tf.methods.implicit.outer_descent import OuterDescent
+from bilevel_tf.network.network import Network
 from bilevel_tf.network.problem import Hypergradient, Problem
 
 
@@ -96,7 +98,7 @@ class HOAG(ConjugateGradient):
         least_tolerance: float = 1e-6,
         iterations: int = 100,
         damping: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         tolerance = check_positive(tolerance, "tolerance")
         super().__init__(iterations, tolerance, damping, **kwargs)
@@ -107,7 +109,7 @@ class HOAG(ConjugateGradient):
         self.decay = float(decay)
         self.least_tolerance = check_positive(least_tolerance, "least_tolerance")
 
-    def build(self, network):
+    def build(self, network: Network) -> None:
         """Make the variables that keep the last solution and count outer steps."""
         network.add_states("solution", network.objective.variables(network))
         network.add_state("outer_steps", (), "int64")
@@ -152,7 +154,9 @@ class HOAG(ConjugateGradient):
 
         return through_solution(problem, solve)
 
-    def outer_step(self, network, validation, training):
+    def outer_step(
+        self, network: Network, validation: tuple, training: tuple | None
+    ) -> dict[str, tf.Tensor]:
         """λ ← a step along dQ/dλ; keeps the solution for the next one."""
         problem, steps = (
             network.problem(training, validation),

@@ -1,5 +1,7 @@
 """The implicit function theorem by a Neumann series."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -60,7 +62,7 @@ class Neumann(Implicit):
         terms: int = 20,
         learning_rate: float | None = None,
         power_iterations: int = 5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.terms = check_count(terms, "terms", 0)

@@ -1,5 +1,7 @@
 """Methods that look one inner step ahead."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -64,7 +66,7 @@ class DARTS(Differentiating):
         learning_rate: float | None = None,
         second_order: str | None = "exact",
         epsilon: float = 0.01,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if second_order not in _SECOND_ORDER:

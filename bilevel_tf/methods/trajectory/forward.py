@@ -1,5 +1,7 @@
 """Forward mode: the derivatives of the weights, carried along with them."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -12,6 +14,7 @@ from bilevel_tf.methods.trajectory.trajectory import (
     check_finite,
     report_run,
 )
+from bilevel_tf.network.network import Network
 from bilevel_tf.network.problem import Hypergradient, Problem
 
 
@@ -75,7 +78,7 @@ class ForwardMode(Trajectory):
         steps: int = 1,
         real_time: bool = False,
         max_entries: int = 100_000_000,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(steps, **kwargs)
         self.real_time = bool(real_time)
@@ -88,7 +91,7 @@ class ForwardMode(Trajectory):
         if real_time:
             self.inner_batches = 0
 
-    def check(self, network):
+    def check(self, network: Network) -> None:
         """In real time, check also that Z is that of the weights and not too large."""
         super().check(network)
         if not self.real_time:
@@ -109,7 +112,7 @@ class ForwardMode(Trajectory):
                 "bilevel_tf.Neumann, whose memory does not grow with hyperparameters."
             )
 
-    def build(self, network):
+    def build(self, network: Network) -> None:
         """In real time, make the variables for Z, once the optimizer is known."""
         if self.real_time and network.compiled:
             size = network.hyperparameters.size
@@ -120,7 +123,9 @@ class ForwardMode(Trajectory):
         """The tensors of a state along which Z is carried: weights and slots."""
         return real(self.run(network.problem(None, None)).start())
 
-    def inner_step(self, network, x, y, sample_weight):
+    def inner_step(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[tf.Tensor, Any]:
         """An ordinary step; in real time also Z ← ∂S/∂x · Z + ∂S/∂λ."""
         if not self.real_time:
             return super().inner_step(network, x, y, sample_weight)
@@ -140,7 +145,9 @@ class ForwardMode(Trajectory):
             variable.assign(value)
         return results
 
-    def outer_step(self, network, validation, training):
+    def outer_step(
+        self, network: Network, validation: tuple, training: tuple | None
+    ) -> dict[str, tf.Tensor]:
         """λ ← a step along dQ/dλ; in real time with the Z that is there."""
         if not self.real_time:
             return super().outer_step(network, validation, training)

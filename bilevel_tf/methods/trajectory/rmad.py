@@ -73,7 +73,7 @@ class RMAD(Reverse):
     (-0.625, True)
     """
 
-    def __init__(self, steps: int, fraction_bits: int = 40, **kwargs):
+    def __init__(self, steps: int, fraction_bits: int = 40, **kwargs: Any):
         super().__init__(steps, **kwargs)
         if check_count(fraction_bits, "fraction_bits", 16) > 52:
             raise ValueError(

@@ -48,7 +48,7 @@ class Trajectory(Differentiating):
         steps: int,
         restart: bool = False,
         fixed_batches: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.steps = check_count(steps, "steps", 1)

@@ -69,7 +69,7 @@ class Unrolled(Reverse):
         steps: int,
         truncation: int | None = None,
         checkpointed: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(steps, **kwargs)
         self.truncation = truncation
