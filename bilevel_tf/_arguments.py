@@ -8,7 +8,7 @@ import numpy as np
 _NUMBERS = (int, float, np.number)
 
 
-def count(value: Any, name: str, least: int) -> int:
+def check_count(value: Any, name: str, least: int) -> int:
     """Return `value`, or raise a `ValueError` unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(
@@ -18,7 +18,7 @@ def count(value: Any, name: str, least: int) -> int:
     return value
 
 
-def non_negative(value: Any, name: str) -> float:
+def check_non_negative(value: Any, name: str) -> float:
     """Return `value` as a float, or raise a `ValueError` unless 0 ≤ value < ∞."""
     if not (isinstance(value, _NUMBERS) and 0 <= value < float("inf")):
         raise ValueError(
@@ -27,7 +27,7 @@ def non_negative(value: Any, name: str) -> float:
     return float(value)
 
 
-def positive(value: Any, name: str) -> float:
+def check_positive(value: Any, name: str) -> float:
     """Return `value` as a float, or raise a `ValueError` unless 0 < value < ∞."""
     if not (isinstance(value, _NUMBERS) and 0 < value < float("inf")):
         raise ValueError(
@@ -36,7 +36,7 @@ def positive(value: Any, name: str) -> float:
     return float(value)
 
 
-def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
+def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     """Return `value`, or raise a `ValueError` unless it is one of `allowed`."""
     if value not in allowed:
         shown = ", ".join(repr(a) for a in allowed)

@@ -2,6 +2,28 @@
 
 import keras
 import pytest
+import tensorflow as tf
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_autotuning():
+    """Iterate over data sets without the autotuning of tf.data.
+
+    Its thread can miss that its iterator is deleted, and then holds up Python's garbage
+    collection for up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    iterate = tf.data.Dataset.__iter__
+
+    def iterate_untuned(dataset):
+        if not tf.executing_eagerly():
+            return iterate(dataset)
+        return iterate(dataset.with_options(options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", iterate_untuned)
+        yield
 
 
 @pytest.fixture(autouse=True)

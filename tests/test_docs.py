@@ -7,6 +7,7 @@ import importlib
 import pathlib
 import re
 import sys
+import types
 
 import pytest
 
@@ -28,15 +29,12 @@ def extensions():
 
 def test_the_reference_has_every_public_name(extensions):
     pages = extensions.reference()
-    modules = [bilevel_tf, *vars(bilevel_tf).values()]
-    modules = [
-        m for m in modules if getattr(m, "__name__", "").startswith("bilevel_tf")
-    ]
+    public = [getattr(bilevel_tf, name) for name in bilevel_tf.__all__]
+    namespaces = [value for value in public if isinstance(value, types.ModuleType)]
     text = "\n".join(pages.values())
-    for module in modules:
-        for name in getattr(module, "__all__", []):
-            value = getattr(module, name)
-            if value not in modules:
+    for module in [bilevel_tf, *namespaces]:
+        for name in module.__all__:
+            if getattr(module, name) not in namespaces:
                 assert re.search(rf":: bilevel_tf\.[\w.]*\b{name}$", text, re.M), name
 
 

@@ -35,9 +35,15 @@ def modules():
 
 
 def imports(path):
-    """The modules of this library that a file imports, without the prefix."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The modules of this library that a file imports, without the prefix.
+
+    Imports for type hints alone, under `if TYPE_CHECKING`, do not count.
+    """
+    tree, found = ast.parse(path.read_text()), set()
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
         elif isinstance(node, ast.Import):

@@ -11,7 +11,7 @@ from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
     get_source,
-    replace_sublayer,
+    replace_sublayers,
     without_autocast,
 )
 from bilevel_tf._keras.models import (
@@ -61,7 +61,7 @@ __all__ = [
     "get_variable_index",
     "is_second_moment",
     "make_step_function",
-    "replace_sublayer",
+    "replace_sublayers",
     "set_compile_argument",
     "set_iterations",
     "set_rate_source",

@@ -27,17 +27,18 @@ def get_mask(tensor: keras.KerasTensor | tf.Tensor) -> tf.Tensor | None:
     return getattr(tensor, "_keras_mask", None)
 
 
-def replace_sublayer(
-    layer: keras.Layer, name: str, sublayer: keras.Layer | None
+def replace_sublayers(
+    layer: keras.Layer, name: str, sublayers: dict[str, keras.Layer]
 ) -> None:
-    """Set `layer.<name>` to another sublayer, in a layer that is built already.
+    """Set `layer.<name>` to other sublayers by name, in a layer that is built already.
 
     A built layer refuses new state. An ordinary assignment would moreover leave the
-    variables of the sublayer before with the layer.
+    variables of the former sublayers with the layer.
     """
     layer._tracker.unlock()
-    layer._tracker.untrack(getattr(layer, name))
-    setattr(layer, name, sublayer)
+    for former in getattr(layer, name).values():
+        layer._tracker.untrack(former)
+    setattr(layer, name, sublayers)
     layer._tracker.lock()
 
 

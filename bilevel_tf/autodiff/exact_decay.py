@@ -24,7 +24,7 @@ class ExactDecay(typing.NamedTuple):
     Example:
 
     >>> from bilevel_tf.autodiff.exact_decay import ExactDecay
-    >>> decay = ExactDecay.of(0.9)
+    >>> decay = ExactDecay.from_factor(0.9)
     >>> x, buffer = decay.apply(tf.constant(1005, tf.int64), tf.constant(0, tf.int64))
     >>> int(x)
     905
@@ -40,7 +40,7 @@ class ExactDecay(typing.NamedTuple):
     denominator: int
 
     @classmethod
-    def of(cls, factor: float, max_denominator: int = 1000) -> "ExactDecay":
+    def from_factor(cls, factor: float, max_denominator: int = 1000) -> "ExactDecay":
         """Return the decay by the fraction that equals `factor`.
 
         Args:

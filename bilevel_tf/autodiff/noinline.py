@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bilevel_tf import _keras
 
 
-def apart(function: Callable) -> Callable:
+def as_separate_graph(function: Callable) -> Callable:
     """Return `function` as a graph of its own, for use in the body of a loop.
 
     This avoids a fault of TensorFlow. If TensorFlow expects a graph to take 200 MB or

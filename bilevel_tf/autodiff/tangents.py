@@ -14,7 +14,7 @@ class Tangents:
     TensorFlow computes the forward derivative of a product as a sum of two terms, one
     per factor. It computes both even if one factor is constant, and for a layer that
     is a whole product with zeros. A layer that can do better runs its operations
-    inside `unseen`, and sets the tangent of its outputs with `state`.
+    inside `paused`, and sets the tangent of its outputs with `set_tangent`.
 
     Use it as a context manager; tangents are followed inside.
 
@@ -49,7 +49,7 @@ class Tangents:
         return self._accumulator.jvp(tensor)
 
     @contextlib.contextmanager
-    def unseen(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Run operations whose outputs get no tangent."""
         self._accumulator.__exit__(None, None, None)
         try:
@@ -57,12 +57,12 @@ class Tangents:
         finally:
             self._accumulator.__enter__()
 
-    def state(self, tensor: tf.Tensor, tangent: tf.Tensor) -> None:
+    def set_tangent(self, tensor: tf.Tensor, tangent: tf.Tensor) -> None:
         """Set the tangent of a tensor that has none."""
         _keras.watch_with_tangent(self._accumulator, tensor, tangent)
 
 
-def linear_map(
+def apply_linear(
     function: Callable[[tf.Tensor], tf.Tensor],
     inputs: tf.Tensor,
     tangents: Tangents | None,
@@ -78,8 +78,8 @@ def linear_map(
     tangent = None if tangents is None else tangents.of(inputs)
     if tangent is None:
         return function(inputs)
-    with tangents.unseen():
+    with tangents.paused():
         outputs = function(inputs)
         moved = function(tangent)
-    tangents.state(outputs, moved)
+    tangents.set_tangent(outputs, moved)
     return outputs

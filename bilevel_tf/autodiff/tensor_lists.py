@@ -11,7 +11,7 @@ def empty(like: list[tf.Tensor], size: tf.Tensor | int) -> list[tf.TensorArray]:
     ]
 
 
-def written(
+def write(
     arrays: list[tf.TensorArray], index: tf.Tensor | int, values: list[tf.Tensor]
 ) -> list[tf.TensorArray]:
     """Return the arrays with a list of tensors written at an index.

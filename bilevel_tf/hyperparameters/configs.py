@@ -18,6 +18,11 @@ def config_of(argument: Any) -> Any:
     Returns:
         The same structure with every hyperparameter serialised: dicts, lists (also for
         tuples) and whatever else was in there as it was. `read_config` is the inverse.
+
+    Example:
+
+    >>> bt.hyperparameters.config_of([1.0, (2.0, 3.0)])
+    [1.0, [2.0, 3.0]]
     """
     if isinstance(argument, Hyperparameter):
         return keras.saving.serialize_keras_object(argument)
@@ -85,6 +90,12 @@ def numbers_of(argument: Any) -> Any:
     Returns:
         The same structure, with lists for tuples; a vector-valued hyperparameter is a
         list of numbers in it.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(rate=bt.Uniform(0.0, 1.0, initial=0.5))
+    >>> bt.hyperparameters.numbers_of({"rate": hp["rate"], "size": 3})
+    {'rate': 0.5, 'size': 3}
     """
     if isinstance(argument, Hyperparameter):
         return np.asarray(argument.value()).tolist()

@@ -68,7 +68,7 @@ def current_pass() -> Pass:
 
 
 @contextlib.contextmanager
-def begin_pass(**attributes) -> Iterator[Pass]:
+def begin_pass(**attributes: object) -> Iterator[Pass]:
     """Put a pass in force for the code inside the `with` block.
 
     An inner pass inherits nothing from an outer one, except `draws_weights`.

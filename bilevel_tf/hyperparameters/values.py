@@ -19,6 +19,10 @@ def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.T
         pass, which methods that fit a best response run, a hyperparameter has one value
         per example: `[batch, *shape]`.
 
+    Raises:
+        TypeError: If `argument` is a serialised hyperparameter, which the constructor
+            of a layer that is loaded did not read.
+
     Example:
 
     >>> hp = bt.HyperparameterSpace(stddev=bt.Positive(0.5))
@@ -28,6 +32,12 @@ def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.T
     if isinstance(argument, Hyperparameter):
         value = argument.value()
         return keras.ops.convert_to_tensor(value, dtype or value.dtype)
+    if isinstance(argument, dict):
+        raise TypeError(
+            "A serialised hyperparameter has no value. Read it in `__init__`, with "
+            "bilevel_tf.Tunable, or with bilevel_tf.hyperparameters.read_config if it "
+            f"is in a list or dict. Received: {argument!r}"
+        )
     return keras.ops.convert_to_tensor(argument, dtype or keras.config.floatx())
 
 
@@ -71,6 +81,11 @@ def mean_value(argument: float | Hyperparameter, dtype: str | None = None) -> tf
 
     Returns:
         A tensor of the hyperparameter's shape, a scalar for a number.
+
+    Example:
+
+    >>> float(bt.hyperparameters.mean_value(0.25))
+    0.25
     """
     value = value_of(argument, dtype)
     if isinstance(argument, Hyperparameter) and argument.is_perturbed:

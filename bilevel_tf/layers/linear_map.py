@@ -183,7 +183,8 @@ class LinearMap:
         return self.apply(tangent, weight)
 
 
-def _add_along_last_axis(inputs, weight):
+def _add_along_last_axis(inputs: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Add a vector along the last axis of the inputs."""
     return tf.nn.bias_add(inputs, weight)
 
 
@@ -206,6 +207,12 @@ class Offset(LinearMap):
         patches: Not used.
         vectorizes: As for `LinearMap`.
         takes_indices: Not used.
+
+    Example:
+
+    >>> offset = bt.layers.Offset("bias")
+    >>> offset.apply(tf.zeros([2, 3]), tf.constant([1.0, 2.0, 3.0])).shape
+    TensorShape([2, 3])
     """
 
     apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = _add_along_last_axis

@@ -1,10 +1,12 @@
 """Methods: how the hypergradient is found."""
 
-from bilevel_tf.autodiff.solution import Status
+from bilevel_tf.autodiff.solution import Solution, Status
+from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.methods.best_response.centered_stn import CenteredSTN
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.best_response.hypernetwork import Hypernetwork
 from bilevel_tf.methods.best_response.stn import STN
+from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.methods.fixed_point.graves import GravesUpdate
 from bilevel_tf.methods.fixed_point.mackay import MacKayUpdate
 from bilevel_tf.methods.functional import hypergradient
@@ -13,6 +15,7 @@ from bilevel_tf.methods.implicit.empirical_fisher import EmpiricalFisher
 from bilevel_tf.methods.implicit.exact import ExactImplicit
 from bilevel_tf.methods.implicit.gauss_newton import GaussNewton
 from bilevel_tf.methods.implicit.hoag import HOAG, HOAGResult
+from bilevel_tf.methods.implicit.implicit import Implicit
 from bilevel_tf.methods.implicit.neumann import Neumann
 from bilevel_tf.methods.implicit.t1t2 import T1T2
 from bilevel_tf.methods.method import Method
@@ -31,10 +34,12 @@ __all__ = [
     "RMAD",
     "STN",
     "T1T2",
+    "BestResponse",
     "CenteredSTN",
     "ComposedLoss",
     "ConjugateGradient",
     "DeltaSTN",
+    "Differentiating",
     "DrMAD",
     "EmpiricalFisher",
     "ExactImplicit",
@@ -45,9 +50,11 @@ __all__ = [
     "HOAGResult",
     "Hypergradient",
     "Hypernetwork",
+    "Implicit",
     "MacKayUpdate",
     "Method",
     "Neumann",
+    "Solution",
     "Status",
     "Unrolled",
     "hypergradient",

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.unknown_arguments import refuse_unknown
@@ -84,9 +84,9 @@ class Method:
         **unknown: Any,
     ):
         refuse_unknown(type(self), unknown)
-        self.train_steps = count(train_steps, "train_steps", 1)
-        self.valid_steps = count(valid_steps, "valid_steps", 1)
-        self.warmup_epochs = count(warmup_epochs, "warmup_epochs", 0)
+        self.train_steps = check_count(train_steps, "train_steps", 1)
+        self.valid_steps = check_count(valid_steps, "valid_steps", 1)
+        self.warmup_epochs = check_count(warmup_epochs, "warmup_epochs", 0)
 
     def check(self, network: Network) -> None:
         """Raise a `ValueError` if this method cannot tune the compiled network."""

@@ -14,7 +14,7 @@ from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.network.network import Network
 from bilevel_tf.network.output_heads import output_heads
-from bilevel_tf.optimizers.following import beside
+from bilevel_tf.optimizers.following import copy_beside
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 
@@ -186,7 +186,7 @@ class KerasNetwork(Network):
     def add_optimizer(
         self, variables: list[keras.Variable], weights: list[keras.Variable]
     ) -> None:
-        self._model.objective_stepping_optimizer = beside(
+        self._model.objective_stepping_optimizer = copy_beside(
             self.stepping_optimizer, variables, weights, self.hyperparameters
         )
 

@@ -203,7 +203,10 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def at(
-        self, weights: list[tf.Tensor], hyperparameters: list[tf.Tensor], **attributes
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        **attributes: Any,
     ) -> contextlib.AbstractContextManager:
         """Run the network at other values of its variables, without side effects.
 

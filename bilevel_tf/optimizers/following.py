@@ -9,7 +9,7 @@ from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 
-def following(
+def follow_space(
     optimizer: keras.optimizers.Optimizer | TunedOptimizer, space: HyperparameterSpace
 ) -> keras.optimizers.Optimizer:
     """Make the numbers of a `TunedOptimizer` follow a space from now on.
@@ -31,7 +31,7 @@ def following(
     return optimizer.optimizer
 
 
-def beside(
+def copy_beside(
     optimizer: keras.optimizers.Optimizer | TunedOptimizer,
     variables: list[keras.Variable],
     weights: list[keras.Variable],
@@ -60,7 +60,7 @@ def beside(
         config["learning_rate"] = _get_followed_rate(main)
     copy = type(main).from_config(config)
     result = TunedOptimizer(copy, **optimizer.functions) if tuned else copy
-    following(result, space)
+    follow_space(result, space)
     if _keras.excludes_from_decay(main):
         pairs = zip(variables, weights, strict=True)
         kept = [v for v, w in pairs if not _keras.decays_weight(main, w.value)]

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf._arguments import non_negative, one_of, positive
+from bilevel_tf._arguments import check_choice, check_non_negative, check_positive
 from bilevel_tf.optimizers.rate_groups import GRANULARITIES, name_rates
 from bilevel_tf.optimizers.rate_rules import RULES, next_rate, rate_hypergradient
 
@@ -145,14 +145,14 @@ class HypergradientDescent(_keras.HookedOptimizer):
         # The copy keeps its weight decay, which only AdamW's update reads.
         self.optimizer = type(optimizer).from_config({**config, **AROUND_UPDATE})
         _keras.copy_decay_exclusions(optimizer, self)
-        self.rule = one_of(rule, "rule", RULES)
-        self.granularity = one_of(granularity, "granularity", GRANULARITIES)
+        self.rule = check_choice(rule, "rule", RULES)
+        self.granularity = check_choice(granularity, "granularity", GRANULARITIES)
         self.hyper_learning_rate = _check_step_size(hyper_learning_rate, rule)
-        self.low = non_negative(low, "low")
-        self.high = positive(high, "high")
+        self.low = check_non_negative(low, "low")
+        self.high = check_positive(high, "high")
         self.hyper_clipvalue = hyper_clipvalue
         if hyper_clipvalue is not None:
-            self.hyper_clipvalue = positive(hyper_clipvalue, "hyper_clipvalue")
+            self.hyper_clipvalue = check_positive(hyper_clipvalue, "hyper_clipvalue")
         self._initial_rate = _check_start(config["learning_rate"], self.low, self.high)
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -199,7 +199,7 @@ class HypergradientDescent(_keras.HookedOptimizer):
 
     @learning_rate.setter
     def learning_rate(self, value: float):
-        value = non_negative(float(value), "learning_rate")
+        value = check_non_negative(float(value), "learning_rate")
         value = min(max(value, self.low), self.high)
         if not self.built:
             self._initial_rate = value
@@ -352,7 +352,7 @@ def _check_step_size(value, rule):
             "Otherwise a rate could fall to 0 and stay there. "
             f"Received: hyper_learning_rate={value!r}"
         )
-    return non_negative(value, "hyper_learning_rate")
+    return check_non_negative(value, "hyper_learning_rate")
 
 
 def _check_start(rate, low, high):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf import _keras
+from bilevel_tf._arguments import check_count
 from bilevel_tf.hyperparameters.pass_in_force import sampling
 from bilevel_tf.hyperparameters.values import value_of
 from bilevel_tf.layers.variational.variational_layer import variational_layers
@@ -98,9 +99,9 @@ def predictive(
 
     >>> doubtful = np.argsort(found.mutual_information)
     """
-    count(draws, "draws", 2)
-    count(batch_size, "batch_size", 1)
-    variational_layers(model._flatten_layers(include_self=False), "predictive")
+    check_count(draws, "draws", 2)
+    check_count(batch_size, "batch_size", 1)
+    variational_layers(_keras.flatten_layers(model), "predictive")
     if len(model.outputs) > 1:
         raise ValueError(
             "`model` must have one output. Make a keras.Model for each output. "

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bilevel_tf import _keras
 from bilevel_tf.layers.variational.variational_layer import variational_layers
 
 
@@ -171,7 +172,7 @@ def _keep_means(model):
 
 
 def _find_posteriors(model, purpose):
-    layers = variational_layers(model._flatten_layers(include_self=False), purpose)
+    layers = variational_layers(_keras.flatten_layers(model), purpose)
     return [posterior for layer in layers for posterior in layer.posteriors()]
 
 

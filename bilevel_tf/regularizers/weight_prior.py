@@ -36,6 +36,23 @@ class WeightPrior(keras.regularizers.Regularizer):
 
     Call:
         `prior(w)`, with a weight of any shape, gives a scalar.
+
+    Example:
+
+    A Laplace prior, as a regularizer:
+
+    >>> class LaplacePrior(bt.regularizers.WeightPrior):
+    ...     scale = bt.Tunable(low=0.0, open_low=True)
+    ...
+    ...     def __init__(self, scale, *, data_size):
+    ...         super().__init__(data_size)
+    ...         self.scale = scale
+    ...
+    ...     def log_prob(self, weight):
+    ...         scale = bt.hyperparameters.mean_value(self.scale)
+    ...         return tf.reduce_sum(-tf.abs(weight) / scale - tf.math.log(2.0 * scale))
+    >>> float(LaplacePrior(0.5, data_size=8)(tf.constant([0.5, -0.5])))
+    0.25
     """
 
     needs_draw = True

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bilevel_tf._arguments import positive
+from bilevel_tf._arguments import check_positive
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -51,7 +51,7 @@ class GaussianHyperprior:
                 f"Received: center={center!r}"
             ) from None
         self.center = center
-        self.scale = positive(scale, "scale")
+        self.scale = check_positive(scale, "scale")
 
     def center_of(self, shape: tuple[int, ...]) -> np.ndarray:
         """The mean as an array of a hyperparameter's shape.

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
-from bilevel_tf._arguments import positive
+from bilevel_tf._arguments import check_positive
 from bilevel_tf.scales.hyperprior import GaussianHyperprior
 
 
@@ -131,7 +131,9 @@ class Scale:
         prior: GaussianHyperprior | None = None,
     ):
         self.initial = _to_array(initial, "initial")
-        self.perturbation_scale = positive(perturbation_scale, "perturbation_scale")
+        self.perturbation_scale = check_positive(
+            perturbation_scale, "perturbation_scale"
+        )
         self.learn_perturbation_scale = bool(learn_perturbation_scale)
         if isinstance(prior, dict):
             prior = keras.saving.deserialize_keras_object(prior)

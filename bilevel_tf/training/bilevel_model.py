@@ -13,7 +13,7 @@ from bilevel_tf.network.output_heads import check_losses_fit_outputs
 from bilevel_tf.network.responding_network import RespondingNetwork
 from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.objectives.validation_loss import ValidationLoss
-from bilevel_tf.optimizers.following import following
+from bilevel_tf.optimizers.following import follow_space
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
 from bilevel_tf.training.binding import bind_references, check_factor_shapes
@@ -278,7 +278,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         method = choose_method(method, objective)
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
-        super().compile(following(optimizer, self.hyperparameters), loss, **kwargs)
+        super().compile(follow_space(optimizer, self.hyperparameters), loss, **kwargs)
         # Unwrap the LossScaleOptimizer: our steps do not scale the loss; results agree
         # up to rounding.
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.configs import numbers_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.references import references
@@ -83,7 +84,7 @@ def hyper_network(model, tune):
         return hyper.from_config({**config, **arguments})
 
     def weights(new, old):
-        # The scales of a new posterior stay what they start with.
+        # The scales of a new posterior keep their initial values.
         count = len(old.weights)
         return [*old.get_weights(), *new.get_weights()[count:]]
 
@@ -91,7 +92,15 @@ def hyper_network(model, tune):
 
 
 def plain_network(model):
-    """A plain Keras model that predicts as the `BilevelModel` does."""
+    """A plain Keras model that predicts as the `BilevelModel` does.
+
+    Args:
+        model: A `BilevelModel`.
+
+    Returns:
+        A functional Keras model without classes of this library, at the current
+        hyperparameters.
+    """
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def swap(layer):
@@ -108,7 +117,9 @@ def plain_network(model):
             return _weights_in_force(old, delta)
         return [w.numpy() for w in old.weights]
 
-    functional = keras.Model(model._inputs_struct, model._outputs_struct)
+    functional = keras.Model(
+        _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    )
     clone = _clone(functional, swap, weights)
     clone.name = model.name
     return clone
@@ -151,7 +162,7 @@ def _clone(model, swap, weights):
 
 
 def _leaves(model):
-    """Layers in order, those of nested models in place of these."""
+    """The layers in order; a nested model counts as its own layers."""
     leaves = []
     for layer in model.layers:
         nested = isinstance(layer, keras.Model)
@@ -160,8 +171,7 @@ def _leaves(model):
 
 
 def _structure(model):
-    functional = model._functional if isinstance(model, keras.Sequential) else model
-    return functional._inputs_struct, functional._outputs_struct
+    return _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
 
 
 def _current(layer, key, value):
@@ -176,9 +186,9 @@ def _current(layer, key, value):
 
 
 def _plain_regularizer(own):
-    """Keras's penalty of the same value, or `None` where it has none.
+    """Keras's penalty of the same value, or `None` if Keras has no such penalty.
 
-    It has none with a factor per weight, and none around another mean than zero.
+    Keras has none with a factor per weight, and none around a mean other than zero.
     """
     if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
         return None

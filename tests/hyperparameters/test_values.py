@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.hyperparameters import mean_value, value_for, value_of
+from bilevel_tf.hyperparameters import config_of, mean_value, value_for, value_of
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 
 
@@ -57,6 +57,11 @@ def test_value_for_of_a_vector(rank):
         value = value_for(space["vector"], tensor)
     assert value.shape == (2,) + (1,) * (rank - 2) + (3,)
     np.testing.assert_array_equal(tf.reshape(value, [2, 3]), VECTORS)
+
+
+def test_a_hyperparameter_that_was_not_read():
+    with pytest.raises(TypeError, match=r"Read it in `__init__`.*'name': 'a'"):
+        value_of(config_of(make()["a"]))
 
 
 def test_mean_value():

@@ -24,6 +24,13 @@ from bilevel_tf.layers.response.full import FullResponse
 FACTOR = 0.7
 
 
+@keras.saving.register_keras_serializable("tests")
+class Linear(bt.Unconstrained):
+    """λ itself, which a penalty would refuse if it knew that it can become negative."""
+
+    ends = (0.0, float("inf"))
+
+
 class FullDeltaSTN(bt.DeltaSTN):
     """With one column of Θ for every hyperparameter, which one unit cannot share."""
 
@@ -51,7 +58,7 @@ class Ridge:
         self,
         method,
         names=("kernel",),
-        scale=bt.Unconstrained,
+        scale=Linear,
         sigma=0.5,
         factor=FACTOR,
         **kwargs,
@@ -325,7 +332,7 @@ def central_differences(function, point, step=1e-5):
 class TestOuterStep:
     """dL_V/dλ and dL_V/dσ when weights and Θ are exact."""
 
-    @pytest.mark.parametrize("scale", [bt.Unconstrained, bt.Positive])
+    @pytest.mark.parametrize("scale", [Linear, bt.Positive])
     @pytest.mark.parametrize(
         ("method", "names"),
         [

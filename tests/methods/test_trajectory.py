@@ -250,7 +250,7 @@ def test_truncation_error_falls_at_the_known_rate():
 
 
 def test_exact_decay_is_undone_bit_for_bit():
-    decay = ExactDecay.of(0.9)
+    decay = ExactDecay.from_factor(0.9)
     assert (decay.numerator, decay.denominator) == (9, 10)
     generator = np.random.default_rng(0)
     start = x = tf.constant(generator.integers(-(2**45), 2**45, 50))
@@ -267,7 +267,7 @@ def test_exact_decay_is_undone_bit_for_bit():
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 0.99, 0.999, 2 / 3])
 def test_the_buffer_never_overflows(factor):
-    decay = ExactDecay.of(factor)
+    decay = ExactDecay.from_factor(factor)
     # The largest remainder each time.
     buffer = 0
     for _ in range(decay.period):
@@ -280,13 +280,13 @@ def test_the_buffer_never_overflows(factor):
 
 
 def test_no_decay_needs_no_buffer():
-    assert ExactDecay.of(1.0).period is None
+    assert ExactDecay.from_factor(1.0).period is None
 
 
 @pytest.mark.parametrize("factor", [0.0, -0.5, 1.5, float("nan"), 0.123456789])
 def test_decay_must_be_a_fraction(factor):
     with pytest.raises(ValueError, match="factor must be"):
-        ExactDecay.of(factor)
+        ExactDecay.from_factor(factor)
 
 
 LONG = 1100
@@ -398,7 +398,7 @@ def test_reversible_keeps_one_buffer_per_period():
     method, optimizer = bt.methods.RMAD(LONG), fast_sgd()
     w = [tf.zeros(2, tf.float64)]
     run = method.run(Problem(None, None, w, w, optimizer=optimizer))
-    period = ExactDecay.of(0.9).period
+    period = ExactDecay.from_factor(0.9).period
     assert 300 < period < 500
     kept = method.begin(run)[3]
     assert int(kept[0].size()) == -(-LONG // period)

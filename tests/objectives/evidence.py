@@ -103,15 +103,16 @@ def small_network(objective, kind="gaussian", activation=None, units=2):
     return model, (tf.constant(x), tf.constant(y), None)
 
 
-def convolutional_network(objective, kernel=2, **arguments):
-    """Two outputs of 5×5 images in two channels, and a batch of 4 of them."""
+def convolutional_network(objective, kernel=2, rank=2, **arguments):
+    """Two outputs of images, five wide, in two channels, and a batch of 4 of them."""
     hp = space()
     rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(4, 5, 5, 2)), rng.normal(size=(4, 2))
+    shape = (*[5] * rank, 2)
+    x, y = rng.normal(size=(4, *shape)), rng.normal(size=(4, 2))
     prior = bt.NormalPrior(hp["precision"], data_size=7)
     fixed = bt.NormalPrior(0.7, data_size=7)
-    inputs = keras.Input((5, 5, 2))
-    convolution = bt.HyperConv2D(
+    inputs = keras.Input(shape)
+    convolution = getattr(bt.layers, f"HyperConv{rank}D")(
         3, kernel, activation="tanh", **arguments, **penalized(prior, fixed)
     )
     features = keras.layers.Flatten()(convolution(inputs))

@@ -73,7 +73,14 @@ def test_kronecker_factors_are_exact_for_one_example(kind):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"strides": 2, "padding": "same"}, {"dilation_rate": 2}, {}]
+    "arguments",
+    [
+        {"strides": 2, "padding": "same"},
+        {"dilation_rate": 2},
+        {},
+        {"rank": 1, "padding": "causal", "dilation_rate": 2},
+        {"rank": 3, "strides": 3},
+    ],
 )
 @pytest.mark.usefixtures("float64")
 def test_diagonal_of_a_convolution(arguments):
@@ -84,10 +91,11 @@ def test_diagonal_of_a_convolution(arguments):
     np.testing.assert_allclose(log_determinant_part(model, batch), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.usefixtures("float64")
-def test_kronecker_factors_of_a_convolution_with_one_position():
+def test_kronecker_factors_of_a_convolution_with_one_position(rank):
     objective = bt.objectives.LaplaceEvidence("kronecker")
-    model, batch = convolutional_network(objective, kernel=5)
+    model, batch = convolutional_network(objective, kernel=5, rank=rank)
     batch = batch[0][:1], batch[1][:1], None
     matrix = gauss_newton_matrix(model, batch, 7, CURVATURES["gaussian"][1])
     matrix += np.diag(flat_precisions(model))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.optimizers.following import beside, following
+from bilevel_tf.optimizers.following import copy_beside, follow_space
 
 
 def variables(name):
@@ -31,7 +31,7 @@ def test_the_copy_steps_as_the_original(rate):
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(weights)
-    copy = beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, None)
     for _ in range(3):
         expected = step(optimizer, weights)
         np.testing.assert_allclose(step(copy, others), expected, rtol=1e-6)
@@ -40,7 +40,7 @@ def test_the_copy_steps_as_the_original(rate):
 def test_a_rate_set_later_is_followed():
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.SGD(0.1)
-    copy = beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, None)
     optimizer.learning_rate = 0.4
     np.testing.assert_allclose(step(copy, others)[0], np.full(3, 0.8), rtol=1e-6)
     # Not a variable of its own: slots and the number of steps are all it has.
@@ -51,7 +51,7 @@ def test_what_is_excluded_from_weight_decay_stays_so():
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["weight_1"])
-    copy = beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, None)
     decayed, kept = step(copy, others)
     np.testing.assert_allclose(decayed, np.full(3, 0.9), rtol=1e-6)
     np.testing.assert_allclose(kept, np.full(3, 0.95), rtol=1e-6)
@@ -61,8 +61,8 @@ def test_tuned_numbers_are_those_of_the_space():
     hp = bt.HyperparameterSpace(rate=bt.Positive(0.2))
     weights, others = variables("weight"), variables("other")
     optimizer = bt.TunedOptimizer(keras.optimizers.SGD(9.0), learning_rate=hp["rate"])
-    following(optimizer, hp)
-    copy = beside(optimizer, others, weights, hp)
+    follow_space(optimizer, hp)
+    copy = copy_beside(optimizer, others, weights, hp)
     assert isinstance(copy, bt.TunedOptimizer)
     np.testing.assert_allclose(step(copy.optimizer, others)[0], 0.9, rtol=1e-6)
     hp.assign({"rate": 0.4})

@@ -40,6 +40,8 @@ class HyperDense(HyperLayer, keras.layers.Dense):
         bias_constraint: Function applied to the bias after each update. Defaults to
             `None`.
         activity_regularizer: Penalty on the outputs. Defaults to `None`.
+        lora_rank, lora_alpha, quantization_config: As in Keras, where the installed
+            version has them. A layer that uses them cannot respond.
         **kwargs: `name`, `trainable` and `dtype` of `keras.layers.Layer`.
 
     Input shape:

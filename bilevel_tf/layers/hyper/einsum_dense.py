@@ -1,5 +1,7 @@
 """A layer of any linear map whose weights respond to the hyperparameters."""
 
+from typing import Any
+
 import keras
 
 from bilevel_tf.layers.counterparts import counterpart_of
@@ -41,6 +43,7 @@ class HyperEinsumDense(HyperLayer, keras.layers.EinsumDense):
         bias_constraint: Function applied to the bias after each update. Defaults to
             `None`.
         activity_regularizer: Penalty on the outputs. Defaults to `None`.
+        *args: `activation` and `bias_axes`, if given by position.
         **kwargs: `name`, `trainable` and `dtype` of `keras.layers.Layer`.
 
     Input shape:
@@ -66,7 +69,9 @@ class HyperEinsumDense(HyperLayer, keras.layers.EinsumDense):
         Bae & Grosse, "Delta-STN", 2020, section 3.4.
     """
 
-    def __init__(self, equation: str, output_shape: int | tuple, *args, **kwargs):
+    def __init__(
+        self, equation: str, output_shape: int | tuple, *args: Any, **kwargs: Any
+    ):
         super().__init__(equation, output_shape, *args, **kwargs)
         if self.linear_maps() is None:
             raise ValueError(

@@ -31,6 +31,8 @@ class HyperEmbedding(HyperLayer, keras.layers.Embedding):
             Defaults to `False`.
         weights: The embeddings to start with, `[input_dim, output_dim]`. Defaults to
             `None`, the initializer's.
+        lora_rank, lora_alpha, quantization_config: As in Keras, where the installed
+            version has them. A layer that uses them cannot respond.
         **kwargs: `name`, `trainable` and `dtype` of `keras.layers.Layer`.
 
     Input shape:

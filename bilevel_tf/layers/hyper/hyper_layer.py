@@ -2,10 +2,12 @@
 
 import types
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.response.penalty import response_penalty
@@ -62,7 +64,9 @@ class HyperLayer:
         """
         return inherited_maps(self)
 
-    def attach_response(self, response_class: type, size: int, **arguments) -> None:
+    def attach_response(
+        self, response_class: type[Response], size: int, **arguments: Any
+    ) -> None:
         """Give every weight of the layer a response to `size` hyperparameters.
 
         Responses of this class and size that are already there are kept; others are
@@ -84,12 +88,8 @@ class HyperLayer:
             for response in present
         ):
             return
-        self._tracker.unlock()
-        # Keras would keep the weights of responses that are merely overwritten.
-        for response in present:
-            self._tracker.untrack(response)
         maps = self.linear_maps()
-        self.responses = {
+        responses = {
             linear_map.weight: response_class(
                 linear_map,
                 size,
@@ -99,7 +99,7 @@ class HyperLayer:
             )
             for linear_map in maps
         }
-        self._tracker.lock()
+        _keras.replace_sublayers(self, "responses", responses)
         fan_in = 1
         for linear_map in maps:
             if not isinstance(linear_map, Offset):
@@ -122,7 +122,7 @@ class HyperLayer:
                 f"quantization_mode={getattr(self, 'quantization_mode', None)!r}"
             )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The layer at the weights that the pass in force asks for."""
         maps = self.linear_maps()
         if not maps[0].takes_indices:
@@ -242,7 +242,7 @@ def _linearize(response, inputs, weight, delta, tangents):
     """
     linear_map = response.linear_map
     below = None if linear_map.takes_indices else tangents.of(inputs)
-    with tangents.unseen():
+    with tangents.paused():
         term = response.term(tf.stop_gradient(inputs), delta)
         outputs = _with_cotangents_of(linear_map.apply(inputs, weight), term)
         if below is not None:
@@ -251,7 +251,7 @@ def _linearize(response, inputs, weight, delta, tangents):
             tangent = tf.broadcast_to(term, tf.shape(outputs))
         else:
             tangent = term
-    tangents.state(outputs, tangent)
+    tangents.set_tangent(outputs, tangent)
     return outputs
 
 

@@ -1,12 +1,13 @@
 """Dropout with a rate that may be a hyperparameter."""
 
+import numbers
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf import _random
-from bilevel_tf.autodiff.tangents import linear_map
+from bilevel_tf.autodiff.tangents import apply_linear
 from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
@@ -55,10 +56,10 @@ class HyperDropout(keras.layers.Dropout):
         rate: float | Hyperparameter,
         noise_shape: tuple[int | None, ...] | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
-        number = rate if isinstance(rate, (int, float)) else 0.5
+        number = rate if isinstance(rate, numbers.Real) else 0.5
         super().__init__(number, noise_shape, seed, **kwargs)
         self.rate = rate
 
@@ -77,7 +78,7 @@ class HyperDropout(keras.layers.Dropout):
         kept = tf.cast(draw >= rate, inputs.dtype)
         scale = tf.cast(tf.math.divide_no_nan(1.0, 1.0 - rate), inputs.dtype)
         mask = kept * scale
-        return linear_map(lambda x: x * mask, inputs, current_pass().tangents)
+        return apply_linear(lambda x: x * mask, inputs, current_pass().tangents)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": config_of(self.rate)}

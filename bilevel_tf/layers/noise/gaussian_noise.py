@@ -1,5 +1,6 @@
 """Gaussian noise with a standard deviation that may be a hyperparameter."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -45,10 +46,10 @@ class HyperGaussianNoise(keras.layers.GaussianNoise):
     stddev = Tunable(low=0.0)
 
     def __init__(
-        self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs
+        self, stddev: float | Hyperparameter, seed: int | None = None, **kwargs: Any
     ):
         # Keras checks a number, and makes a seed generator if it is positive.
-        number = stddev if isinstance(stddev, (int, float)) else 0.5
+        number = stddev if isinstance(stddev, numbers.Real) else 0.5
         super().__init__(number, seed, **kwargs)
         self.stddev = stddev
 

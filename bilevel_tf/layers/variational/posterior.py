@@ -1,4 +1,4 @@
-"""What is believed of a weight after the data: a normal for each of its entries."""
+"""The distribution of a weight after the data: a normal for each of its entries."""
 
 import dataclasses
 
@@ -16,8 +16,8 @@ tfd = tfp.distributions
 class Posterior:
     """q(w) = N(μ, σ²), independent over the entries of one weight; σ = exp(ρ).
 
-    The exponential takes one pass over the weights where a softplus takes several, and
-    leaves log σ, which the divergence has, as it is.
+    The exponential takes one pass over the weights, a softplus several, and log σ,
+    which the divergence needs, is ρ itself.
 
     Attributes:
         mean: The variable μ.

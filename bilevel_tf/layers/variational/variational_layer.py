@@ -1,10 +1,12 @@
 """What variational layers share."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
-from keras.src.backend import AutocastScope
 
-from bilevel_tf._arguments import positive
+from bilevel_tf import _keras
+from bilevel_tf._arguments import check_positive
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
 from bilevel_tf.layers.variational.estimators import ESTIMATORS, draw, shared
@@ -36,13 +38,13 @@ class VariationalLayer:
 
     def __init__(
         self,
-        *args,
-        prior,
-        bias_prior=None,
-        estimator=None,
-        initial_scale=0.02,
-        seed=None,
-        **kwargs,
+        *args: Any,
+        prior: WeightPrior,
+        bias_prior: WeightPrior | None = None,
+        estimator: str | None = None,
+        initial_scale: float = 0.02,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.prior = _read_prior(prior, "prior")
@@ -54,7 +56,7 @@ class VariationalLayer:
                 f"`estimator` must be one of {', '.join(ESTIMATORS)}. "
                 f"Received: estimator={estimator!r}"
             )
-        self.initial_scale = positive(initial_scale, "initial_scale")
+        self.initial_scale = check_positive(initial_scale, "initial_scale")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -98,13 +100,13 @@ class VariationalLayer:
             return super().call(inputs)
         estimator = ESTIMATORS[self.estimator] if training else shared
         # Divergences are sums over many weights, and variances small.
-        with AutocastScope(None):
+        with _keras.without_autocast():
             posteriors = self.posteriors()
             normals = [posterior.distribution() for posterior in posteriors]
             inputs = keras.ops.cast(inputs, self.compute_dtype)
             outputs, drawn = estimator(self, inputs, normals)
             # A layer that is called twice in a pass has one posterior.
-            if training and not self._get_own_losses():
+            if training and not _keras.get_own_losses(self):
                 self._add_divergence(posteriors, normals, drawn)
         return outputs if self.activation is None else self.activation(outputs)
 

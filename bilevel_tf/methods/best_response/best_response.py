@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import non_negative
+from bilevel_tf._arguments import check_non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.response.structured import StructuredResponse
@@ -84,7 +84,7 @@ class BestResponse(Method):
         warmup_epochs: int = 0,
     ):
         super().__init__(train_steps, valid_steps, warmup_epochs)
-        self.entropy_weight = non_negative(entropy_weight, "entropy_weight")
+        self.entropy_weight = check_non_negative(entropy_weight, "entropy_weight")
 
     def check(self, network: Network) -> None:
         """Check that the weights can respond to the hyperparameters.

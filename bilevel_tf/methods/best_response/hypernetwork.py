@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.layers.response.full import FullResponse
 from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.network.network import Network
@@ -69,7 +69,7 @@ class Hypernetwork(BestResponse):
         warmup_epochs: int = 0,
     ):
         super().__init__(train_steps, valid_steps, entropy_weight, warmup_epochs)
-        self.max_weights = count(max_weights, "max_weights", 1)
+        self.max_weights = check_count(max_weights, "max_weights", 1)
 
     def check(self, network: Network) -> None:
         """Check also that Φ is not too large.

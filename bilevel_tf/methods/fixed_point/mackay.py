@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import positive
+from bilevel_tf._arguments import check_positive
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.method import Method
@@ -79,7 +79,7 @@ class MacKayUpdate(Method):
         warmup_epochs: int = 0,
     ):
         super().__init__(train_steps, valid_steps, warmup_epochs)
-        self.max_factor = positive(max_factor, "max_factor")
+        self.max_factor = check_positive(max_factor, "max_factor")
         if self.max_factor <= 1:
             raise ValueError(
                 f"`max_factor` must be above 1. Received: max_factor={max_factor!r}"

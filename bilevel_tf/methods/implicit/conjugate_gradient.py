@@ -1,9 +1,11 @@
 """The implicit function theorem by conjugate gradients."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, non_negative
+from bilevel_tf._arguments import check_count, check_non_negative
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
@@ -64,12 +66,12 @@ class ConjugateGradient(Implicit):
         iterations: int = 10,
         tolerance: float = 1e-5,
         damping: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.iterations = count(iterations, "iterations", 1)
-        self.tolerance = non_negative(tolerance, "tolerance")
-        self.damping = non_negative(damping, "damping")
+        self.iterations = check_count(iterations, "iterations", 1)
+        self.tolerance = check_non_negative(tolerance, "tolerance")
+        self.damping = check_non_negative(damping, "damping")
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b; see `solvers.conjugate_gradient`."""

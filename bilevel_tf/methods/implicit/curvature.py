@@ -1,5 +1,7 @@
 """Implicit methods that take a positive matrix for the Hessian."""
 
+from typing import Any
+
 from bilevel_tf.methods.implicit.conjugate_gradient import ConjugateGradient
 
 
@@ -26,7 +28,7 @@ class PositiveCurvature(ConjugateGradient):
         iterations: int = 10,
         tolerance: float = 1e-5,
         damping: float = 1e-3,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(iterations, tolerance, damping, **kwargs)
 

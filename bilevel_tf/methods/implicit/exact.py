@@ -1,9 +1,11 @@
 """The implicit function theorem with the dense Hessian."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, non_negative
+from bilevel_tf._arguments import check_count, check_non_negative
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
@@ -50,10 +52,10 @@ class ExactImplicit(Implicit):
     -0.25
     """
 
-    def __init__(self, damping: float = 0.0, max_weights: int = 2000, **kwargs):
+    def __init__(self, damping: float = 0.0, max_weights: int = 2000, **kwargs: Any):
         super().__init__(**kwargs)
-        self.damping = non_negative(damping, "damping")
-        self.max_weights = count(max_weights, "max_weights", 1)
+        self.damping = check_non_negative(damping, "damping")
+        self.max_weights = check_count(max_weights, "max_weights", 1)
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b; see `solvers.dense_solve`."""

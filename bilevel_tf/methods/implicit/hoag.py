@@ -3,18 +3,20 @@
 import typing
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, positive
+from bilevel_tf._arguments import check_count, check_positive
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.methods.functional import structured_problem
 from bilevel_tf.methods.implicit.conjugate_gradient import ConjugateGradient, damped
 from bilevel_tf.methods.implicit.implicit import through_solution
 from bilevel_tf.methods.implicit.outer_descent import OuterDescent
+from bilevel_tf.network.network import Network
 from bilevel_tf.network.problem import Hypergradient, Problem
 
 
@@ -96,18 +98,18 @@ class HOAG(ConjugateGradient):
         least_tolerance: float = 1e-6,
         iterations: int = 100,
         damping: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
-        tolerance = positive(tolerance, "tolerance")
+        tolerance = check_positive(tolerance, "tolerance")
         super().__init__(iterations, tolerance, damping, **kwargs)
         if not 0 < decay <= 1:
             raise ValueError(
                 f"`decay` must be above 0 and at most 1. Received: decay={decay!r}"
             )
         self.decay = float(decay)
-        self.least_tolerance = positive(least_tolerance, "least_tolerance")
+        self.least_tolerance = check_positive(least_tolerance, "least_tolerance")
 
-    def build(self, network):
+    def build(self, network: Network) -> None:
         """Make the variables that keep the last solution and count outer steps."""
         network.add_states("solution", network.objective.variables(network))
         network.add_state("outer_steps", (), "int64")
@@ -152,7 +154,9 @@ class HOAG(ConjugateGradient):
 
         return through_solution(problem, solve)
 
-    def outer_step(self, network, validation, training):
+    def outer_step(
+        self, network: Network, validation: tuple, training: tuple | None
+    ) -> dict[str, tf.Tensor]:
         """λ ← a step along dQ/dλ; keeps the solution for the next one."""
         problem, steps = (
             network.problem(training, validation),
@@ -225,8 +229,8 @@ class HOAG(ConjugateGradient):
         problem, pack = structured_problem(
             inner_loss, outer_loss, weights, hyperparameters, None
         )
-        count(outer_iterations, "outer_iterations", 1)
-        count(inner_iterations, "inner_iterations", 1)
+        check_count(outer_iterations, "outer_iterations", 1)
+        check_count(inner_iterations, "inner_iterations", 1)
         descent = OuterDescent(self, problem, inner_iterations, low, high)
         history = []
         for step in range(outer_iterations):

@@ -1,9 +1,11 @@
 """The implicit function theorem by a Neumann series."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count, positive
+from bilevel_tf._arguments import check_count, check_positive
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
@@ -60,14 +62,16 @@ class Neumann(Implicit):
         terms: int = 20,
         learning_rate: float | None = None,
         power_iterations: int = 5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.terms = count(terms, "terms", 0)
+        self.terms = check_count(terms, "terms", 0)
         self.learning_rate = (
-            None if learning_rate is None else positive(learning_rate, "learning_rate")
+            None
+            if learning_rate is None
+            else check_positive(learning_rate, "learning_rate")
         )
-        self.power_iterations = count(power_iterations, "power_iterations", 1)
+        self.power_iterations = check_count(power_iterations, "power_iterations", 1)
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b; see `solvers.neumann_series`."""

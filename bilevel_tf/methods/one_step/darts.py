@@ -1,9 +1,11 @@
 """Methods that look one inner step ahead."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import positive
+from bilevel_tf._arguments import check_positive
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.autodiff.vectors import add_scaled, all_finite, norm, scaled
@@ -64,7 +66,7 @@ class DARTS(Differentiating):
         learning_rate: float | None = None,
         second_order: str | None = "exact",
         epsilon: float = 0.01,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if second_order not in _SECOND_ORDER:
@@ -78,10 +80,12 @@ class DARTS(Differentiating):
                 "second_order=None. Received: learning_rate=None"
             )
         self.learning_rate = (
-            None if learning_rate is None else positive(learning_rate, "learning_rate")
+            None
+            if learning_rate is None
+            else check_positive(learning_rate, "learning_rate")
         )
         self.second_order = second_order
-        self.epsilon = positive(epsilon, "epsilon")
+        self.epsilon = check_positive(epsilon, "epsilon")
 
     def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ one step from the weights of the problem."""

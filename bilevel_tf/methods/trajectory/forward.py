@@ -1,10 +1,12 @@
 """Forward mode: the derivatives of the weights, carried along with them."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
-from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf._arguments import check_count
+from bilevel_tf.autodiff.noinline import as_separate_graph
 from bilevel_tf.methods.method import all_at_once
 from bilevel_tf.methods.trajectory.training_run import TrainingRun, real
 from bilevel_tf.methods.trajectory.trajectory import (
@@ -12,6 +14,7 @@ from bilevel_tf.methods.trajectory.trajectory import (
     check_finite,
     report_run,
 )
+from bilevel_tf.network.network import Network
 from bilevel_tf.network.problem import Hypergradient, Problem
 
 
@@ -75,7 +78,7 @@ class ForwardMode(Trajectory):
         steps: int = 1,
         real_time: bool = False,
         max_entries: int = 100_000_000,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(steps, **kwargs)
         self.real_time = bool(real_time)
@@ -84,11 +87,11 @@ class ForwardMode(Trajectory):
                 "`restart` must be False with `real_time=True`, which goes on with the "
                 "one run that training is. Received: restart=True"
             )
-        self.max_entries = count(max_entries, "max_entries", 1)
+        self.max_entries = check_count(max_entries, "max_entries", 1)
         if real_time:
             self.inner_batches = 0
 
-    def check(self, network):
+    def check(self, network: Network) -> None:
         """In real time, check also that Z is that of the weights and not too large."""
         super().check(network)
         if not self.real_time:
@@ -109,7 +112,7 @@ class ForwardMode(Trajectory):
                 "bilevel_tf.Neumann, whose memory does not grow with hyperparameters."
             )
 
-    def build(self, network):
+    def build(self, network: Network) -> None:
         """In real time, make the variables for Z, once the optimizer is known."""
         if self.real_time and network.compiled:
             size = network.hyperparameters.size
@@ -120,7 +123,9 @@ class ForwardMode(Trajectory):
         """The tensors of a state along which Z is carried: weights and slots."""
         return real(self.run(network.problem(None, None)).start())
 
-    def inner_step(self, network, x, y, sample_weight):
+    def inner_step(
+        self, network: Network, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[tf.Tensor, Any]:
         """An ordinary step; in real time also Z ← ∂S/∂x · Z + ∂S/∂λ."""
         if not self.real_time:
             return super().inner_step(network, x, y, sample_weight)
@@ -140,7 +145,9 @@ class ForwardMode(Trajectory):
             variable.assign(value)
         return results
 
-    def outer_step(self, network, validation, training):
+    def outer_step(
+        self, network: Network, validation: tuple, training: tuple | None
+    ) -> dict[str, tf.Tensor]:
         """λ ← a step along dQ/dλ; in real time with the Z that is there."""
         if not self.real_time:
             return super().outer_step(network, validation, training)
@@ -203,7 +210,7 @@ class ForwardMode(Trajectory):
         state, tangents = run.start(), self.initial_tangents(run)
 
         # Also eagerly: vectorisation traces a graph at every call, and once is enough.
-        @apart
+        @as_separate_graph
         def advance(t, state, tangents):
             return self.advance(run, t, state, tangents)
 

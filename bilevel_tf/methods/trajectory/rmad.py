@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.autodiff import tensor_lists as states
 from bilevel_tf.autodiff.exact_decay import ExactDecay
-from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf.autodiff.noinline import as_separate_graph
 from bilevel_tf.methods.trajectory.momentum_run import MomentumRun
 from bilevel_tf.methods.trajectory.trajectory import Reverse
 from bilevel_tf.network.problem import Problem
@@ -73,9 +73,9 @@ class RMAD(Reverse):
     (-0.625, True)
     """
 
-    def __init__(self, steps: int, fraction_bits: int = 40, **kwargs):
+    def __init__(self, steps: int, fraction_bits: int = 40, **kwargs: Any):
         super().__init__(steps, **kwargs)
-        if count(fraction_bits, "fraction_bits", 16) > 52:
+        if check_count(fraction_bits, "fraction_bits", 16) > 52:
             raise ValueError(
                 "`fraction_bits` must be at most 52, those of a float64. "
                 f"Received: fraction_bits={fraction_bits}"
@@ -108,7 +108,7 @@ class RMAD(Reverse):
         velocity = [v + m for v, m in zip(decayed, moves, strict=True)]
         weights = [w + v for w, v in zip(weights, velocity, strict=True)]
         # Written in every step, so that the buffer that stays is the full one.
-        kept = states.written(kept, t // period, buffer)
+        kept = states.write(kept, t // period, buffer)
         return (weights, velocity, buffer, kept), finite & run.within(weights)
 
     def recall(
@@ -166,7 +166,7 @@ class ReversibleRun(MomentumRun):
                 + ("tuned momentum" if "momentum" in self.tuned else "momentum=0")
             )
         try:
-            self.decay = ExactDecay.of(momentum)
+            self.decay = ExactDecay.from_factor(momentum)
         except ValueError as error:
             raise ValueError(
                 f"RMAD cannot undo this momentum exactly. {error}"
@@ -214,7 +214,7 @@ class ReversibleRun(MomentumRun):
         if tf.executing_eagerly():
             return function
         weights = self.problem.weights
-        function = apart(function).get_concrete_function(
+        function = as_separate_graph(function).get_concrete_function(
             tf.TensorSpec([], tf.int32),
             [tf.TensorSpec(w.shape, w.dtype) for w in weights],
         )

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
-from bilevel_tf.autodiff.noinline import apart
+from bilevel_tf._arguments import check_count
+from bilevel_tf.autodiff.noinline import as_separate_graph
 from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.methods.trajectory.training_run import TrainingRun
@@ -48,10 +48,10 @@ class Trajectory(Differentiating):
         steps: int,
         restart: bool = False,
         fixed_batches: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.steps = count(steps, "steps", 1)
+        self.steps = check_count(steps, "steps", 1)
         self.restart = bool(restart)
         self.fixed_batches = bool(fixed_batches)
         self.inner_batches = self.steps
@@ -191,7 +191,7 @@ class Reverse(Trajectory):
 
     def _backward(self, run, memory, cotangent):
         eager = tf.executing_eagerly()
-        pull_back = run.pull_back if eager else apart(run.pull_back)
+        pull_back = run.pull_back if eager else as_separate_graph(run.pull_back)
 
         def body(t, memory, cotangent, gathered):
             state, memory = self.recall(run, t, memory)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.autodiff import tensor_lists as states
 from bilevel_tf.methods.trajectory.training_run import TrainingRun
 from bilevel_tf.methods.trajectory.trajectory import Reverse
@@ -69,11 +69,11 @@ class Unrolled(Reverse):
         steps: int,
         truncation: int | None = None,
         checkpointed: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(steps, **kwargs)
         self.truncation = truncation
-        if truncation is not None and count(truncation, "truncation", 1) > steps:
+        if truncation is not None and check_count(truncation, "truncation", 1) > steps:
             raise ValueError(
                 "`truncation` must be at most `steps`. "
                 f"Received: truncation={truncation}, steps={steps}"
@@ -103,7 +103,7 @@ class Unrolled(Reverse):
         state, stored = memory
         # All steps before the ones to go back through share the first place.
         place = tf.maximum(self._place(t), 0)
-        stored = states.written(stored, place, state)
+        stored = states.write(stored, place, state)
         state = run.step(t, state)
         return (state, stored), run.finite(state)
 
@@ -141,11 +141,11 @@ class Unrolled(Reverse):
             tf.equal((place + 1) % self._length, 0)
         )
         state = states.read(stored, begin // self._length)
-        segment = states.written(segment, 0, state)
+        segment = states.write(segment, 0, state)
 
         def body(i, state, segment):
             state = run.step(self.first + i, state)
-            return i + 1, state, states.written(segment, (i + 1) - begin, state)
+            return i + 1, state, states.write(segment, (i + 1) - begin, state)
 
         start = tf.where(full, begin, place), state, segment
         return tf.while_loop(lambda i, *_: i < place, body, start)[2]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.cross_validation import requirements
 from bilevel_tf.objectives.cross_validation.fold_passes import (
@@ -91,8 +91,8 @@ class CrossValidation(Objective):
     log_names = ("cv_loss",)
 
     def __init__(self, folds: int = 5, stratified: bool | None = None, seed: int = 0):
-        self.folds = count(folds, "folds", 2)
-        self.seed = count(seed, "seed", 0)
+        self.folds = check_count(folds, "folds", 2)
+        self.seed = check_count(seed, "seed", 0)
         if stratified not in (None, True, False):
             raise ValueError(
                 "`stratified` must be True, False or None. "

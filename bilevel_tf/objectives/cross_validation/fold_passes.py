@@ -54,7 +54,7 @@ def fold_losses(network, weights, hyperparameters, batch, count):
         used = tf.reduce_sum(kept)
         # Keras divides by the number of all examples of the batch.
         kept *= tf.math.divide_no_nan(tf.cast(tf.size(folds), dtype), used)
-        data = x, y, _weighted(sample_weight, kept)
+        data = x, y, _weight_examples(sample_weight, kept)
         value = network.loss(weights, hyperparameters, data, training=True)
         return value * tf.cast(used > 0, value.dtype)
 
@@ -89,8 +89,8 @@ def held_out_predictions(network, weights, hyperparameters, batch):
     return keras.tree.pack_sequence_as(network.outputs, held_out)
 
 
-def _weighted(sample_weight, factor):
-    """Multiply sample weights, as given to `fit`, by one factor per example, `[n]`."""
+def _weight_examples(sample_weight, factor):
+    """Multiply the sample weights given to `fit` by a factor per example, `[n]`."""
 
     def product(weight):
         if weight is None:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.hyperparameters.values import mean_value
 from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.network.network import Network
@@ -115,7 +115,7 @@ class LaplaceEvidence(BayesianObjective):
                 f"Received: hessian={hessian!r}"
             )
         self.hessian = hessian
-        self.max_weights = count(max_weights, "max_weights", 1)
+        self.max_weights = check_count(max_weights, "max_weights", 1)
 
     def check(self, network: Network) -> None:
         """Check that the model has an evidence, of a size that can be computed.

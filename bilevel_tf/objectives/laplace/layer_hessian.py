@@ -41,7 +41,7 @@ def kronecker(term, weights, precisions):
         of_inputs = tf.einsum("bti,btj->ij", record.inputs, record.inputs) / count
         of_slopes = tf.einsum("cbto,cbtp->op", record.slopes, record.slopes) / positions
         products = eigenvalues(of_inputs)[:, None] * eigenvalues(of_slopes)
-        # One number for all of the kernel, which `check_layers` sees to.
+        # `check_factor_precisions` has seen to one number for all of the kernel.
         precision = tf.reshape(precision, [-1])[0]
         return _sum_of_logs(products + tf.cast(precision, products.dtype))
 
@@ -71,7 +71,7 @@ def _kernel_diagonal(record):
     if inputs.shape[1] == 1:
         squares = tf.square(inputs[:, 0]), tf.square(slopes[:, :, 0])
         return tf.einsum("bi,cbo->io", *squares)
-    # One column at a time: each has as many entries as there are weights, by example.
+    # One column at a time: each takes the size of the weights for every example.
     gradients = (
         tf.einsum("bti,bto->bio", inputs, column) for column in tf.unstack(slopes)
     )

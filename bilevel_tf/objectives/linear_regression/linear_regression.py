@@ -6,7 +6,7 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bilevel_tf._arguments import count
+from bilevel_tf._arguments import check_count
 from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.network.problem import make_report
 from bilevel_tf.objectives.linear_regression import linear_checks
@@ -202,7 +202,7 @@ class BayesianLinearRegression:
             ValueError: If `iterations` is not a whole number of at least 1, or
                 `tolerance` is negative.
         """
-        count(iterations, "iterations", 1)
+        check_count(iterations, "iterations", 1)
         linear_checks.check_tolerance(tolerance)
         start = self._find_posterior()
         gram, limit = start.gram, tolerance * start.examples
