@@ -130,6 +130,15 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         bind_references(self.network.layers, hyperparameters)
         check_factor_shapes(self.trainable_variables)
 
+    @property
+    def objective_optimizer(self) -> keras.optimizers.Optimizer | None:
+        """The Keras optimizer of variables that the objective trains, or `None`.
+
+        Keras saves the optimizers that it finds among the attributes of a model. It
+        would not find one inside a `TunedOptimizer`.
+        """
+        return self.network.objective_optimizer
+
     # To and from Keras
 
     @classmethod
