@@ -130,6 +130,15 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         bind_references(self.network.layers, hyperparameters)
         check_factor_shapes(self.trainable_variables)
 
+    @property
+    def objective_optimizer(self) -> keras.optimizers.Optimizer | None:
+        """The Keras optimizer of variables that the objective trains, or `None`.
+
+        Keras saves the optimizers that it finds among the attributes of a model. It
+        would not find one inside a `TunedOptimizer`.
+        """
+        return self.network.objective_optimizer
+
     # To and from Keras
 
     @classmethod
@@ -142,10 +151,11 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     ) -> "BilevelModel":
         """Convert a Sequential or functional Keras model, keeping its weights.
 
-        Layers that have a counterpart in this library, such as Dense, Conv2D, Dropout
-        and GaussianNoise, become that counterpart, whose weights can respond and whose
-        arguments can be tuned; all other layers are copied. A layer to which `tune`
-        gives a `prior` becomes variational instead, with the model's weights as means.
+        Layers that have a counterpart in this library become that counterpart: Dense,
+        EinsumDense, Embedding, convolutions, Dropout and GaussianNoise. Its weights can
+        respond and its arguments can be tuned. All other layers are copied. A Dense or
+        Conv2D layer to which `tune` gives a `prior` becomes variational instead, with
+        the model's weights as means.
 
         Args:
             model: A built `keras.Sequential` or functional `keras.Model`. It is left

@@ -183,7 +183,7 @@ class Ridge:
             loss="mse",
         )
         self.unconstrained = tf.convert_to_tensor(self.hp.unconstrained)
-        (weights,) = self.model.objective.variables(self.model)
+        (weights,) = self.model.objective.variables(self.model.network)
         weights.assign(self.minimisers(self.unconstrained))
 
     def line(self, regularizer):
