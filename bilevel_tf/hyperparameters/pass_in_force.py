@@ -33,6 +33,7 @@ class Pass:
             w + Δw.
         peeled: Layers that leave out their activation, because the network is
             linearised before it.
+        left_out: The layers that did leave it out; layers add themselves here.
         penalties: Whether the model's losses include the weight penalties. Training
             objectives include them, outer objectives do not.
         losses: The losses that the model reports instead of its own; `None` for its
@@ -47,6 +48,7 @@ class Pass:
     values: dict[str, tf.Tensor] | None = None
     tangents: object | None = None
     peeled: frozenset = frozenset()
+    left_out: set = dataclasses.field(default_factory=set)
     penalties: bool = True
     losses: tuple | None = None
     draws_weights: bool = False

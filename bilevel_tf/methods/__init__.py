@@ -26,7 +26,7 @@ from bilevel_tf.methods.trajectory.forward import ForwardMode
 from bilevel_tf.methods.trajectory.rmad import RMAD
 from bilevel_tf.methods.trajectory.unrolled import Unrolled
 from bilevel_tf.network.composed_loss import ComposedLoss
-from bilevel_tf.network.problem import Hypergradient
+from bilevel_tf.network.problem import Hypergradient, make_report
 
 __all__ = [
     "DARTS",
@@ -58,4 +58,5 @@ __all__ = [
     "Status",
     "Unrolled",
     "hypergradient",
+    "make_report",
 ]

@@ -40,13 +40,11 @@ class Differentiating(Method):
 
     A method that leaves out how the weights depend on λ:
 
-    >>> from bilevel_tf.methods.differentiating import Differentiating
-    >>> from bilevel_tf.network.problem import make_report
-    >>> class Direct(Differentiating):
+    >>> class Direct(bt.methods.Differentiating):
     ...     def hypergradient(self, problem):
     ...         loss, _, direct = problem.outer_gradients()
     ...         status = tf.constant(int(bt.methods.Status.CONVERGED))
-    ...         report = make_report(status, iterations=0)
+    ...         report = bt.methods.make_report(status, iterations=0)
     ...         return bt.methods.Hypergradient(direct, loss, problem.weights, report)
     >>> result = bt.hypergradient(
     ...     lambda w, h: h * w**2,

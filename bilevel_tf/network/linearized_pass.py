@@ -61,9 +61,10 @@ def linearized_gradients(
         tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
         tape.watch(sources)
-        with begin_pass(tangents=tangents, peeled=peeled, **attributes):
+        with begin_pass(tangents=tangents, peeled=peeled, **attributes) as present:
             outputs = network(x, training=True)
             added = network.added_losses()
+        _check_left_out(present)
         targets = [*keras.tree.flatten(outputs), *added]
     moved = [_add_tangent(target, tangents.of(target)) for target in targets]
     with tf.GradientTape(watch_accessed_variables=False) as penalty_tape:
@@ -89,6 +90,17 @@ def linearized_gradients(
             _add_gradients(a, b) for a, b in zip(gradients, extra, strict=True)
         ]
     return loss, predictions, gradients
+
+
+def _check_left_out(present):
+    """Raise a `ValueError` if a layer applied an activation that heads apply again."""
+    for layer in present.peeled - present.left_out:
+        raise ValueError(
+            "The loss is linearised before the final activation, which the last layer "
+            "must leave out: `call` must apply it with `self.activate(outputs)`. "
+            f"Received: {type(layer).__name__} '{layer.name}', which applies "
+            f"{layer.activation.__name__} by itself"
+        )
 
 
 def _add_tangent(target, tangent):

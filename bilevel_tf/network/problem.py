@@ -78,6 +78,15 @@ def make_report(
         iterations: How many were taken.
         residual: The relative residual. Defaults to NaN: not measured.
         **extras: Further scalars.
+
+    Returns:
+        A dict of scalars by name.
+
+    Example:
+
+    >>> status = tf.constant(int(bt.methods.Status.CONVERGED))
+    >>> bool(bt.methods.make_report(status, iterations=3)["converged"])
+    True
     """
     return {
         "status": status,

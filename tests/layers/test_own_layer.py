@@ -57,3 +57,45 @@ def test_respond_names_the_weights_that_there_are():
     layer.build((None, 3))
     with pytest.raises(ValueError, match=r"'known' lists: kernel, bias.*'kernl'"):
         layer.respond("kernl", np.ones((1, 3), "float32"))
+
+
+@keras.saving.register_keras_serializable("bilevel_tf_tests")
+class OwnHead(bt.layers.HyperLayer, keras.layers.Layer):
+    """softmax(x·kernel); `by_itself` says who applies the softmax."""
+
+    activation = staticmethod(keras.activations.softmax)
+
+    def __init__(self, by_itself, **kwargs):
+        super().__init__(**kwargs)
+        self.by_itself = by_itself
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight((input_shape[-1], 3))
+
+    def linear_maps(self):
+        return [bt.layers.LinearMap("kernel", keras.ops.matmul)]
+
+    def call(self, inputs):
+        outputs = self.respond("kernel", inputs)
+        return self.activation(outputs) if self.by_itself else self.activate(outputs)
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_final_softmax_is_left_out_by_the_layer(by_itself):
+    """If not, it would be applied twice."""
+    hp = bt.HyperparameterSpace(noise=bt.Uniform(0.0, 1.0, initial=0.1))
+    inputs = keras.Input((4,))
+    x = bt.HyperDense(5)(bt.HyperGaussianNoise(hp["noise"])(inputs))
+    outputs = OwnHead(by_itself, name="own")(x)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    model.compile("adam", "sparse_categorical_crossentropy", method=bt.DeltaSTN())
+    x, y = np.ones((8, 4), "float32"), np.arange(8) % 3
+
+    def fit():
+        model.fit(x, y, validation_data=(x, y), verbose=0)
+
+    if by_itself:
+        with pytest.raises(ValueError, match=r"self.activate.*OwnHead 'own'.*softmax"):
+            fit()
+    else:
+        fit()

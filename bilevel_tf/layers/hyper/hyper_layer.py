@@ -166,8 +166,11 @@ class HyperLayer:
         A pass that linearises the network does so before the softmax or sigmoid of the
         last layer.
         """
-        activation = getattr(self, "activation", None)
-        if activation is None or self in current_pass().peeled:
+        activation, scope = getattr(self, "activation", None), current_pass()
+        if activation is None:
+            return outputs
+        if self in scope.peeled:
+            scope.left_out.add(self)
             return outputs
         return activation(outputs)
 

@@ -99,7 +99,7 @@ class BestResponse(Method):
             raise ValueError(
                 f"{type(self).__name__} needs layers that respond to the "
                 "hyperparameters, and the model has none (or all are frozen). Use "
-                "bilevel_tf.HyperDense or HyperConv2D, or convert the model with "
+                "a layer such as bilevel_tf.HyperDense, or convert the model with "
                 "BilevelModel.from_keras. "
                 "Received: a model without a trainable hyper-layer"
             )

@@ -26,7 +26,7 @@ def check_penalties_respond(network: Network) -> None:
                 raise ValueError(
                     f"`{key}` of {type(layer).__name__} '{layer.name}' has a tuned "
                     "factor, but the layer's weights cannot respond to it. Use "
-                    "bilevel_tf.HyperDense or HyperConv2D, or a fixed factor. "
+                    "a layer such as bilevel_tf.HyperDense, or a fixed factor. "
                     f"Received: {key} with '{references(regularizer)[0].name}'"
                 )
 
