@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow
 PYTHONS=("$@")
 if [ ${#PYTHONS[@]} -eq 0 ]; then PYTHONS=(3.10 3.11 3.12); fi
-TESTS=${TESTS:-tests/layers tests/network tests/training/test_saving.py}
+TESTS=${TESTS:-tests/test_keras_private.py tests/layers tests/network tests/training/test_saving.py}
 OTHERS=(pytest scikit-learn matplotlib "tensorflow-probability[tf]>=0.25")
 
 declare -A PINS=(
