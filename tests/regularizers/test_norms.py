@@ -121,7 +121,7 @@ def reserialized(regularizer):
 
 @pytest.mark.parametrize("name", FIXED)
 def test_fixed_config_round_trip(name):
-    regularizer = FIXED[name][0]
+    regularizer = fixed(name)[0]
     again = reserialized(regularizer)
     assert type(again) is type(regularizer)
     assert vars(again) == vars(regularizer)
