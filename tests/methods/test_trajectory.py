@@ -285,7 +285,7 @@ def test_no_decay_needs_no_buffer():
 
 @pytest.mark.parametrize("factor", [0.0, -0.5, 1.5, float("nan"), 0.123456789])
 def test_decay_must_be_a_fraction(factor):
-    with pytest.raises(ValueError, match="factor must be"):
+    with pytest.raises(ValueError, match="factor of a decay must be"):
         ExactDecay.from_factor(factor)
 
 
