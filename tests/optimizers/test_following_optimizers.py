@@ -215,7 +215,7 @@ def test_who_does_not_follow_the_optimizer_cannot_tune_it(method):
             keras.optimizers.Adam(),
             "knows the steps of keras",
         ),
-        (bt.methods.RMAD(3), keras.optimizers.SGD(), "constant one above 0"),
+        (bt.methods.RMAD(3), keras.optimizers.SGD(), "constant momentum above 0"),
         (
             bt.methods.DrMAD(3),
             keras.optimizers.SGD(momentum=0.9, nesterov=True),
