@@ -8,12 +8,13 @@ the same generator; `quick_normal` draws others.
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-Shape = tf.Tensor | Sequence[int | tf.Tensor]
+Shape: TypeAlias = tf.Tensor | Sequence[int | tf.Tensor]
 
 
 def uniform(

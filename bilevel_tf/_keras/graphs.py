@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 
-def forbid_inlining(function: Callable) -> Callable:
+def forbid_inlining(function: Callable) -> tf.types.experimental.PolymorphicFunction:
     """Return `function` as a `tf.function` that stays a call in the graph.
 
     TensorFlow merges the graph of an ordinary `tf.function` with the graph that calls

@@ -1,12 +1,13 @@
 """Private parts of Keras optimizers, and base classes with named hooks for them."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-RateSource = (
+RateSource: TypeAlias = (
     keras.Variable
     | keras.optimizers.schedules.LearningRateSchedule
     | Callable[[], tf.Tensor]

@@ -35,8 +35,8 @@ def dense_jacobian(
         return flatten(_compute_gradients(tape, value, point[:count], cotangent))
 
     @tf.custom_gradient
-    def compute_matrix(*point):
-        point = list(point)
+    def compute_matrix(*tensors):
+        point = list(tensors)
         value = function(point[:count], point[count:])
         units = tf.eye(tf.size(value), dtype=value.dtype)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from bilevel_tf import _keras
 
 
-def as_separate_graph(function: Callable) -> Callable:
+def as_separate_graph(function: Callable) -> tf.types.experimental.PolymorphicFunction:
     """Return `function` as a graph of its own, for use in the body of a loop.
 
     This avoids a fault of TensorFlow. If TensorFlow expects a graph to take 200 MB or

@@ -75,8 +75,7 @@ def apply_linear(
         inputs: The tensor.
         tangents: The `Tangents` in force, or `None` if there are none.
     """
-    tangent = None if tangents is None else tangents.of(inputs)
-    if tangent is None:
+    if tangents is None or (tangent := tangents.of(inputs)) is None:
         return function(inputs)
     with tangents.paused():
         outputs = function(inputs)

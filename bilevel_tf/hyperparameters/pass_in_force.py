@@ -9,8 +9,11 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
+
+from bilevel_tf.autodiff.tangents import Tangents
 
 _active = threading.local()
 
@@ -46,7 +49,7 @@ class Pass:
 
     delta: tf.Tensor | None = None
     values: dict[str, tf.Tensor] | None = None
-    tangents: object | None = None
+    tangents: Tangents | None = None
     peeled: frozenset = frozenset()
     left_out: set = dataclasses.field(default_factory=set)
     penalties: bool = True
@@ -70,7 +73,7 @@ def current_pass() -> Pass:
 
 
 @contextlib.contextmanager
-def begin_pass(**attributes: object) -> Iterator[Pass]:
+def begin_pass(**attributes: Any) -> Iterator[Pass]:
     """Put a pass in force for the code inside the `with` block.
 
     An inner pass inherits nothing from an outer one, except `draws_weights`.

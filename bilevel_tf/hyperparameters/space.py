@@ -91,8 +91,9 @@ class HyperparameterSpace(keras.layers.Layer):
             initializer="zeros",
         )
         self.assign({n: scale.initial for n, scale in self.scales.items()})
-        sigma = [np.full(s.size, s.perturbation_scale) for s in self.scales.values()]
-        sigma = np.concatenate(sigma)
+        sigma = np.concatenate(
+            [np.full(s.size, s.perturbation_scale) for s in self.scales.values()]
+        )
         # softplus⁻¹, written so that small scales keep their digits
         self.raw_perturbation_scale.assign(sigma + np.log(-np.expm1(-sigma)))
         learned = [

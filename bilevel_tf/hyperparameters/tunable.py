@@ -114,7 +114,7 @@ class Tunable:
         self.open_low = open_low
         self.open_high = open_high
         self.vector = vector
-        self.name = None
+        self.name = ""  # Python says the name after `__init__`.
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

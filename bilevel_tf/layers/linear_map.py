@@ -287,6 +287,23 @@ def inherited_maps(layer: keras.Layer) -> list[LinearMap] | None:
     return None
 
 
+def require_maps(layer: keras.Layer) -> list[LinearMap]:
+    """Return the `inherited_maps` of a layer.
+
+    Raises:
+        TypeError: If there are none.
+    """
+    maps = inherited_maps(layer)
+    if maps is None:
+        raise TypeError(
+            f"{type(layer).__name__} needs a method `linear_maps` that lists how it "
+            "applies its weights, since nothing is registered for the Keras layer "
+            "that it inherits from. See bilevel_tf.layers.LinearMap. "
+            f"Received: '{layer.name}' without maps"
+        )
+    return maps
+
+
 def is_registered(layer_class: type) -> bool:
     """Whether layers of exactly this class apply their maps and an activation."""
     return layer_class in _REGISTRY

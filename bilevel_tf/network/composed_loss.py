@@ -67,9 +67,9 @@ class ComposedLoss:
             pack: Function that packs flat lists of weights (or `None`) and
                 hyperparameters into the structures that the parts expect.
         """
-        loss = self.loss
+        loss, penalty = self.loss, self.penalty
         return ComposedLoss(
             lambda w, h: self.predict(*pack(w, h)),
             lambda outputs, h: loss(outputs, pack(None, h)[1]),
-            self.penalty and (lambda w, h: self.penalty(*pack(w, h))),
+            penalty and (lambda w, h: penalty(*pack(w, h))),
         )

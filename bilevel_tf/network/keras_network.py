@@ -126,8 +126,8 @@ class KerasNetwork(Network):
 
     @contextlib.contextmanager
     def frozen_state(self) -> Iterator[None]:
-        ours = [*self.response_variables, *self.hyperparameters.variables]
-        ours = {id(v) for v in ours}
+        variables = [*self.response_variables, *self.hyperparameters.variables]
+        ours = {id(v) for v in variables}
         kept = [v for v in self._model.non_trainable_weights if id(v) not in ours]
         before = [tf.identity(v.value) for v in kept]
         yield

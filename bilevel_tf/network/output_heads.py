@@ -75,7 +75,7 @@ def _return_unchanged(tensor: Any) -> Any:
 
 def _find_final_activations(outputs: list) -> list[tuple[keras.Layer, str | None]]:
     """Find the layer that makes each output, and the name of its activation."""
-    finals = []
+    finals: list[tuple[keras.Layer, str | None]] = []
     for output in outputs:
         layer = _find_maker(output)
         if isinstance(layer, keras.layers.Softmax):

@@ -275,9 +275,8 @@ class Problem:
                 f"Neither loss depends on hyperparameter {', '.join(lost)} in a "
                 "differentiable way. Leave it out, or read it from the argument."
             )
-        direct = _zeros_for_none(direct, self.hyperparameters)
-        indirect = _zeros_for_none(indirect, self.hyperparameters)
-        return [a + b for a, b in zip(direct, indirect, strict=True)]
+        filled = (_zeros_for_none(x, self.hyperparameters) for x in (direct, indirect))
+        return [a + b for a, b in zip(*filled, strict=True)]
 
 
 def _zeros_for_none(tensors, like):

@@ -78,7 +78,7 @@ class ELBO(BayesianObjective):
         Raises:
             ValueError: If the priors disagree on it.
         """
-        sizes = {}
+        sizes: dict[int, str] = {}
         for layer in variational_layers(network.layers, "ELBO"):
             for posterior in layer.posteriors():
                 sizes.setdefault(posterior.prior.data_size, layer.name)

@@ -35,7 +35,7 @@ def copy_beside(
     optimizer: keras.optimizers.Optimizer | TunedOptimizer,
     variables: list[keras.Variable],
     weights: list[keras.Variable],
-    space: HyperparameterSpace | None,
+    space: HyperparameterSpace,
 ) -> keras.optimizers.Optimizer | TunedOptimizer:
     """Return a copy of an optimizer that trains other variables beside the weights.
 
@@ -47,19 +47,18 @@ def copy_beside(
         variables: The variables that the copy will train. It is built for them.
         weights: The weight that each variable stands for, in the same order. A
             variable is excluded from weight decay if its weight is.
-        space: The space that the numbers of a `TunedOptimizer` follow. It may be
-            `None` for a Keras optimizer.
+        space: The space that the numbers of a `TunedOptimizer` follow.
 
     Returns:
         A Keras optimizer, or a `TunedOptimizer` if `optimizer` is one.
     """
-    tuned = isinstance(optimizer, TunedOptimizer)
-    main = optimizer.optimizer if tuned else optimizer
-    config = dict(optimizer.config if tuned else main.get_config())
+    tuned = optimizer if isinstance(optimizer, TunedOptimizer) else None
+    main: keras.optimizers.Optimizer = optimizer if tuned is None else tuned.optimizer
+    config = dict(main.get_config() if tuned is None else tuned.config)
     if "learning_rate" in config:
         config["learning_rate"] = _get_followed_rate(main)
     copy = type(main).from_config(config)
-    result = TunedOptimizer(copy, **optimizer.functions) if tuned else copy
+    result = copy if tuned is None else TunedOptimizer(copy, **tuned.functions)
     follow_space(result, space)
     if _keras.excludes_from_decay(main):
         pairs = zip(variables, weights, strict=True)

@@ -52,17 +52,19 @@ class FunctionalOptimizer:
         optimizer: keras.optimizers.Optimizer | TunedOptimizer,
         weights: list[tf.Tensor | keras.Variable],
     ):
-        tuned = isinstance(optimizer, TunedOptimizer)
-        self._tuned = optimizer if tuned else None
-        self._original = optimizer.optimizer if tuned else optimizer
+        tuned = optimizer if isinstance(optimizer, TunedOptimizer) else None
+        self._tuned = tuned
+        self._original: keras.optimizers.Optimizer = (
+            optimizer if tuned is None else tuned.optimizer
+        )
         _check_differentiable(self._original)
         # A `tf.function` may create no variables, not even in an `init_scope`. Tensors
         # do: the scope of a step reads only their shapes, names and first values.
         with tf.init_scope(), tf.variable_creator_scope(_create_constant):
-            config = optimizer.config if tuned else self._original.get_config()
+            config = self._original.get_config() if tuned is None else tuned.config
             self._copy = _copy_as_pure(self._original, config)
             rate = _keras.get_rate_source(self._copy)
-            self._set = self._replace_tuned(weights[0].dtype) if tuned else {}
+            self._set = self._replace_tuned(tuned, weights[0].dtype) if tuned else {}
             self._weights = [
                 _make_shadow(w, i, self._original) for i, w in enumerate(weights)
             ]
@@ -72,10 +74,10 @@ class FunctionalOptimizer:
             v for v in self._copy.variables if not any(v is other for other in no_slots)
         ]
 
-    def _replace_tuned(self, dtype):
+    def _replace_tuned(self, tuned, dtype):
         """Put variables in place of the tuned numbers; return them by name."""
         variables = {}
-        for name in self._tuned.functions:
+        for name in tuned.functions:
             variables[name] = _Replaced(1.0, dtype=dtype, trainable=False)
             if name == "learning_rate":
                 _keras.set_rate_source(self._copy, variables[name])
@@ -189,7 +191,8 @@ class _Replaced(keras.Variable):
 def _copy_as_pure(optimizer, config):
     kind = type(optimizer)
     config = {**config, "learning_rate": 1.0}
-    copy = type(kind.__name__, (kind, _Pure), {}).from_config(config)
+    pure: Any = type(kind.__name__, (kind, _Pure), {})
+    copy = pure.from_config(config)
     # A schedule has no state, so that both may use the same one.
     source = _keras.get_rate_source(optimizer)
     if not isinstance(source, keras.Variable):

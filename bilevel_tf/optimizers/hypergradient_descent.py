@@ -166,7 +166,7 @@ class HypergradientDescent(_keras.HookedOptimizer):
         super().build(variables)
         self._directions = self.add_optimizer_variables(variables, "direction")
         self._rate_names = name_rates(variables, self.granularity)
-        self._rates = {}
+        self._rates: dict[str, keras.Variable] = {}
         for name, variable in zip(self._rate_names, variables, strict=True):
             if name not in self._rates:
                 self._rates[name] = self._add_rate(name, variable)
@@ -260,7 +260,7 @@ class HypergradientDescent(_keras.HookedOptimizer):
         Args:
             pairs: Gradients, clipped and accumulated, and their variables.
         """
-        by_rate = {name: [] for name in self._rates}
+        by_rate: dict[str, list[tuple]] = {name: [] for name in self._rates}
         for gradient, variable in pairs:
             index = _keras.get_variable_index(self, variable)
             pair = tf.convert_to_tensor(gradient), self._directions[index]

@@ -22,7 +22,8 @@ def name_rates(variables: list[keras.Variable], granularity: str) -> list[str]:
     """
     if granularity == "global":
         return ["global"] * len(variables)
-    names, seen = [], collections.Counter()
+    names: list[str] = []
+    seen: collections.Counter[str] = collections.Counter()
     for variable in variables:
         path = getattr(variable, "path", variable.name)
         name = path

@@ -122,9 +122,11 @@ def predictive(
         input_signature=signature,
     )
     batches = [[np.asarray(part) for part in moments(batch)] for batch in data]
-    mean, variance, mean_entropy = map(np.concatenate, zip(*batches, strict=True))
+    mean, variance, mean_entropy = (
+        np.concatenate(parts) for parts in zip(*batches, strict=True)
+    )
     if isinstance(loss, GaussianLikelihood):
-        variance += 1.0 / np.asarray(value_of(loss.precision, mean.dtype))
+        variance += 1.0 / np.asarray(value_of(loss.precision, mean.dtype.name))
     if not isinstance(loss, (*_CATEGORICAL, _BINARY)):
         return PredictiveResult(mean, variance)
     entropy = np.asarray(_compute_entropy(loss, tf.constant(mean)))

@@ -44,13 +44,12 @@ class GaussianHyperprior:
 
     def __init__(self, center: ArrayLike, scale: float = 1.0):
         try:
-            center = np.asarray(center, float).tolist()
+            self.center: float | list = np.asarray(center, float).tolist()
         except (TypeError, ValueError):
             raise ValueError(
                 "`center` must be a number, or an array or nested list of numbers. "
                 f"Received: center={center!r}"
             ) from None
-        self.center = center
         self.scale = check_positive(scale, "scale")
 
     def center_of(self, shape: tuple[int, ...]) -> np.ndarray:

@@ -211,18 +211,18 @@ class Scale:
             ValueError: If `value` has another shape than the initial value, or is not
                 in the range.
         """
-        value = _to_array(value, argument)
-        if value.shape != self.shape:
+        array = _to_array(value, argument)
+        if array.shape != self.shape:
             raise ValueError(
                 f"`{argument}` must have shape {self.shape}, as the initial value "
-                f"has. Received: {argument}={value} of shape {value.shape}"
+                f"has. Received: {argument}={array} of shape {array.shape}"
             )
-        if not np.all(np.isfinite(value)) or not np.all(self.allows(value)):
+        if not np.all(np.isfinite(array)) or not np.all(self.allows(array)):
             raise ValueError(
                 f"`{argument}` must be {self.describe()}. "
-                f"Received: {argument}={value.tolist()}"
+                f"Received: {argument}={array.tolist()}"
             )
-        return value
+        return array
 
     def _check(self):
         if self.initial.size == 0:
@@ -255,10 +255,8 @@ class Scale:
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
-    __hash__ = None
 
-
-def _to_array(value, argument):
+def _to_array(value: ArrayLike, argument: str) -> np.ndarray:
     try:
         return np.asarray(value, "float64")
     except (TypeError, ValueError):

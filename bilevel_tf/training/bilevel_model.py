@@ -115,17 +115,17 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.hyperparameters = hyperparameters
         _keras.add_layer(self, hyperparameters)
-        self.method = None
-        self.objective = ValidationLoss()
-        self.stepping_optimizer = None
-        self.response_optimizer = None
+        self.method: Method | None = None
+        self.objective: Objective = ValidationLoss()
+        self.stepping_optimizer: Any = None
+        self.response_optimizer: keras.optimizers.Optimizer | None = None
         self.response_follows = False
-        self.hyper_optimizer = None
-        self.objective_stepping_optimizer = None
+        self.hyper_optimizer: keras.optimizers.Optimizer | None = None
+        self.objective_stepping_optimizer: Any = None
         self.progress = rounds.Progress()
-        self.outer = None
+        self.outer: rounds.Outer | None = None
         self.example_weights = None
-        self.network_state = {}
+        self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
         bind_references(self.network.layers, hyperparameters)
         check_factor_shapes(self.trainable_variables)
@@ -405,9 +405,10 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         2
         """
         _keras.check_compiled(self, "fit")
-        if self.method.inner_batches and kwargs.get("class_weight"):
+        method = self.network.method
+        if method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
-                f"{type(self.method).__name__} differentiates the training loss and "
+                f"{type(method).__name__} differentiates the training loss and "
                 "does not see `class_weight`. Use `sample_weight` instead. "
                 f"Received: class_weight={kwargs['class_weight']!r}"
             )
@@ -420,7 +421,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = hyperparameter_logs(self.hyperparameters)
-        names = *self.method.log_names, *self.objective.log_names
+        names = *method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(iter(distribute(feed)), logs)
         history = super().fit(
@@ -435,7 +436,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             **kwargs,
         )
         # Keras does this only for the optimizer of the weights.
-        self.response_optimizer.finalize_variable_values(
+        self.network.response_optimizer.finalize_variable_values(
             self.network.response_variables
         )
         return history

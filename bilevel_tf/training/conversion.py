@@ -163,7 +163,7 @@ def _clone(model, swap, weights):
 
 def _leaves(model):
     """The layers in order; a nested model counts as its own layers."""
-    leaves = []
+    leaves: list[keras.Layer] = []
     for layer in model.layers:
         nested = isinstance(layer, keras.Model)
         leaves.extend(_leaves(layer) if nested else [layer])

@@ -1,5 +1,6 @@
 """What a `BilevelModel` does on one batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ class ModelSteps:
     `example_weights` the hyperparameter that holds the weights of the training
     examples, or `None`.
     """
+
+    train_function: Callable | None
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one inner step, which trains the weights on a batch.

@@ -67,14 +67,15 @@ def make_train_function(model: keras.Model) -> Callable:
             progress.outer_steps += 1
 
     def function(iterator):
-        logs, left = None, model.steps_per_execution
+        logs: dict[str, Any] = {}
+        steps = left = model.steps_per_execution
         while left:
             until_outer = method.train_steps - progress.inner_steps % method.train_steps
             asked = inner.block if inner.block <= min(left, until_outer) else 1
             try:
                 logs, taken = inner(iterator, asked)
             except (StopIteration, tf.errors.OutOfRangeError):
-                if logs is None:
+                if left == steps:
                     raise
                 break
             left -= asked

@@ -13,6 +13,10 @@ def variables(name):
     return [keras.Variable(np.ones(3), name=f"{name}_{i}") for i in range(2)]
 
 
+def make_space():
+    return bt.HyperparameterSpace(rate=bt.Positive(0.2))
+
+
 def tenth():
     return 0.1
 
@@ -31,7 +35,7 @@ def test_the_copy_steps_as_the_original(rate):
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(weights)
-    copy = copy_beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, make_space())
     for _ in range(3):
         expected = step(optimizer, weights)
         np.testing.assert_allclose(step(copy, others), expected, rtol=1e-6)
@@ -40,7 +44,7 @@ def test_the_copy_steps_as_the_original(rate):
 def test_a_rate_set_later_is_followed():
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.SGD(0.1)
-    copy = copy_beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, make_space())
     optimizer.learning_rate = 0.4
     np.testing.assert_allclose(step(copy, others)[0], np.full(3, 0.8), rtol=1e-6)
     # Not a variable of its own: slots and the number of steps are all it has.
@@ -51,14 +55,14 @@ def test_what_is_excluded_from_weight_decay_stays_so():
     weights, others = variables("weight"), variables("other")
     optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["weight_1"])
-    copy = copy_beside(optimizer, others, weights, None)
+    copy = copy_beside(optimizer, others, weights, make_space())
     decayed, kept = step(copy, others)
     np.testing.assert_allclose(decayed, np.full(3, 0.9), rtol=1e-6)
     np.testing.assert_allclose(kept, np.full(3, 0.95), rtol=1e-6)
 
 
 def test_tuned_numbers_are_those_of_the_space():
-    hp = bt.HyperparameterSpace(rate=bt.Positive(0.2))
+    hp = make_space()
     weights, others = variables("weight"), variables("other")
     optimizer = bt.TunedOptimizer(keras.optimizers.SGD(9.0), learning_rate=hp["rate"])
     follow_space(optimizer, hp)

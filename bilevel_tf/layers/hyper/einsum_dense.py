@@ -6,6 +6,7 @@ import keras
 
 from bilevel_tf.layers.counterparts import counterpart_of
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
+from bilevel_tf.layers.linear_map import inherited_maps
 
 
 @counterpart_of(keras.layers.EinsumDense)
@@ -73,7 +74,7 @@ class HyperEinsumDense(HyperLayer, keras.layers.EinsumDense):
         self, equation: str, output_shape: int | tuple, *args: Any, **kwargs: Any
     ):
         super().__init__(equation, output_shape, *args, **kwargs)
-        if self.linear_maps() is None:
+        if inherited_maps(self) is None:
             raise ValueError(
                 "`equation` must have the batch as the first axis of the inputs and of "
                 "the outputs, and as no axis of the kernel or the bias, so that every "

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
-from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
+from bilevel_tf.layers.linear_map import LinearMap, Offset, require_maps
 from bilevel_tf.layers.response.penalty import response_penalty
 from bilevel_tf.layers.response.response import Response
 
@@ -52,6 +52,10 @@ class HyperLayer:
             weight; empty until a method attaches responses.
     """
 
+    # The Keras class beside the mixin has these.
+    name: str
+    trainable: bool
+
     # Read-only: all layers without responses share it.
     responses: Mapping[str, Response] = types.MappingProxyType({})
 
@@ -62,7 +66,7 @@ class HyperLayer:
             The maps that are registered for the Keras class; a layer of your own
             overrides this.
         """
-        return inherited_maps(self)
+        return require_maps(self)
 
     def attach_response(
         self, response_class: type[Response], size: int, **arguments: Any

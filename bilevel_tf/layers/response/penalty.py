@@ -1,6 +1,6 @@
 """Weight penalties at response weights, one value per example."""
 
-from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,7 +16,7 @@ _L1L2S = (L1L2, keras.regularizers.L1L2)
 
 
 def response_penalty(
-    regularizer: Callable[[tf.Tensor], tf.Tensor],
+    regularizer: Any,
     response: Response,
     weight: keras.Variable,
     delta: tf.Tensor,
@@ -28,7 +28,8 @@ def response_penalty(
     of the Δ-approximation (Eq. 3.11): the exact value needs every example's weights.
 
     Args:
-        regularizer: A Keras or bilevel_tf regularizer.
+        regularizer: A Keras or bilevel_tf regularizer, or a function of a tensor that
+            returns a scalar.
         response: The `Response` of the weight.
         weight: w, the ordinary weight.
         delta: δ, `[batch, h]`.

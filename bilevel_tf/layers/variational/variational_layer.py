@@ -8,7 +8,7 @@ import tensorflow as tf
 from bilevel_tf import _keras
 from bilevel_tf._arguments import check_positive
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
-from bilevel_tf.layers.linear_map import LinearMap, Offset, inherited_maps
+from bilevel_tf.layers.linear_map import LinearMap, Offset, require_maps
 from bilevel_tf.layers.variational.estimators import ESTIMATORS, draw, shared
 from bilevel_tf.layers.variational.posterior import Posterior, raw_scale
 from bilevel_tf.regularizers.weight_prior import WeightPrior, check_shape
@@ -35,6 +35,9 @@ class VariationalLayer:
         ValueError: If an argument is out of its range, or if, at `build`, a
             hyperparameter of a prior does not broadcast to its weight.
     """
+
+    # The Keras class beside the mixin has it.
+    name: str
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class VariationalLayer:
 
     def linear_maps(self) -> list[LinearMap]:
         """How the layer applies its weights: what is registered for the Keras class."""
-        return inherited_maps(self)
+        return require_maps(self)
 
     def posteriors(self) -> list[Posterior]:
         """The `Posterior` of every weight, in the order of `linear_maps`."""

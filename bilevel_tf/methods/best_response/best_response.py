@@ -9,6 +9,7 @@ import tensorflow as tf
 from bilevel_tf._arguments import check_non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.layers.response.response import Response
 from bilevel_tf.layers.response.structured import StructuredResponse
 from bilevel_tf.methods.best_response.reach import (
     check_factors_scalar,
@@ -72,7 +73,7 @@ class BestResponse(Method):
         using Structured Response Jacobians", 2020.
     """
 
-    response_class = StructuredResponse
+    response_class: type[Response] = StructuredResponse
     centered = True
     linearized = False
 

@@ -51,7 +51,7 @@ class Implicit(Differentiating):
     -0.5
     """
 
-    log_names = ("hypergradient_residual", "hypergradient_converged")
+    log_names: tuple[str, ...] = ("hypergradient_residual", "hypergradient_converged")
 
     def solve(self, problem: Problem, hessian: Hessian, b: list[tf.Tensor]) -> Solution:
         """Solve H·x = b.

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bilevel_tf.autodiff.vectors import add_scaled, flatten, norm, unflatten
-from bilevel_tf.network.problem import Problem
+from bilevel_tf.network.problem import Hypergradient, Problem
 
 
 class OuterDescent:
@@ -42,8 +42,9 @@ class OuterDescent:
         self.weights = problem.weights
         self.hyperparameters = self.candidate = problem.hyperparameters
         self._solution = [tf.zeros_like(w) for w in problem.weights]
-        self._found = None
-        self._lipschitz = None
+        # What was found at the accepted point; the first candidate is accepted.
+        self._found: Hypergradient
+        self._lipschitz = 0.0  # Not known yet.
 
     def advance(self, step: int) -> dict[str, Any]:
         """Try the candidate, and return the iteration's entry of the history."""
@@ -64,7 +65,7 @@ class OuterDescent:
             self.weights, self._solution = weights, solution
             self.hyperparameters, self._found = self.candidate, found
         size = float(norm(self._found.gradients))
-        if self._lipschitz is None:
+        if not self._lipschitz:
             self._lipschitz = size or 1.0  # A first step of length 1.
         entry = {
             "outer_loss": loss,

@@ -89,7 +89,7 @@ class DARTS(Differentiating):
 
     def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ one step from the weights of the problem."""
-        if self.second_order is None:
+        if self.second_order is None or self.learning_rate is None:
             return self._take_first_order(problem)
         if problem.start is not None:
             raise ValueError(

@@ -11,7 +11,7 @@ from bilevel_tf.network.problem import Problem
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class DrMAD(Reverse):
+class DrMAD(Reverse[MomentumRun]):
     """Backpropagation through T steps of SGD, along the line from θ₀ to θ_T.
 
         θ_t ≈ (1 − t/T) θ₀ + (t/T) θ_T;   v_t ≈ θ_t − θ_{t−1};   v₀ = 0

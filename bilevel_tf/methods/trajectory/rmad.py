@@ -15,7 +15,7 @@ from bilevel_tf.network.problem import Problem
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class RMAD(Reverse):
+class RMAD(Reverse["ReversibleRun"]):
     """Backpropagation through T steps of SGD with momentum, which is run backwards.
 
     Weights and velocities are whole numbers, of 2^−fraction_bits each:

@@ -48,14 +48,16 @@ class TrainingRun:
                 f"bilevel_tf.TunedOptimizer. Received: optimizer={optimizer!r}"
             )
         self.problem = problem
-        self.keras_optimizer = getattr(optimizer, "optimizer", optimizer)
+        self.keras_optimizer: keras.optimizers.Optimizer = getattr(
+            optimizer, "optimizer", optimizer
+        )
         self.tuned = getattr(optimizer, "functions", {})
         self._optimizer = FunctionalOptimizer(optimizer, problem.variables)
         resumes = problem.resumes and self.resumable
         optimizer = self._optimizer
         self.slots = optimizer.current_state() if resumes else optimizer.initial_state()
         # Whether each λ enters any step or start; `None` if that is not known yet.
-        self._reached = [None for _ in problem.hyperparameters]
+        self._reached: list[bool | None] = [None for _ in problem.hyperparameters]
 
     def start(self, hyperparameters: list[tf.Tensor] | None = None) -> list[tf.Tensor]:
         """x₀.

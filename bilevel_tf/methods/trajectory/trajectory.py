@@ -1,6 +1,6 @@
 """What the methods share that differentiate the steps of a training run."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
 
@@ -10,6 +10,9 @@ from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.methods.trajectory.training_run import TrainingRun
 from bilevel_tf.network.problem import Hypergradient, Problem, make_report
+
+# The kind of run that a method of reverse mode makes and reads.
+Run = TypeVar("Run", bound=TrainingRun)
 
 
 class Trajectory(Differentiating):
@@ -102,7 +105,7 @@ class Trajectory(Differentiating):
         }
 
 
-class Reverse(Trajectory):
+class Reverse(Trajectory, Generic[Run]):
     """Reverse mode: from the last step to the first, the cotangents of the states.
 
         x̄_T = ∂Q/∂x_T;   x̄_t = (∂S_t/∂x)ᵀ x̄_{t+1};   λ̄ += (∂S_t/∂λ)ᵀ x̄_{t+1}
@@ -137,37 +140,36 @@ class Reverse(Trajectory):
 
     first = 0
 
-    def begin(self, run: TrainingRun) -> Any:
+    def begin(self, run: Run) -> Any:
         """The memory before the first step of a `TrainingRun`."""
         raise NotImplementedError
 
-    def advance(
-        self, run: TrainingRun, t: tf.Tensor, memory: Any
-    ) -> tuple[Any, tf.Tensor]:
+    def advance(self, run: Run, t: tf.Tensor, memory: Any) -> tuple[Any, tf.Tensor]:
         """The memory after step t, and whether that was finite, a boolean scalar."""
         raise NotImplementedError
 
-    def current(self, run: TrainingRun, memory: Any) -> list[tf.Tensor]:
+    def current(self, run: Run, memory: Any) -> list[tf.Tensor]:
         """The state at the end of all steps."""
         raise NotImplementedError
 
-    def turn(self, run: TrainingRun, memory: Any) -> Any:
+    def turn(self, run: Run, memory: Any) -> Any:
         """The memory that the way back starts with."""
         return memory
 
     def recall(
-        self, run: TrainingRun, t: tf.Tensor, memory: Any
+        self, run: Run, t: tf.Tensor, memory: Any
     ) -> tuple[list[tf.Tensor], Any]:
         """x_t, and the memory that is left for the states before it."""
         raise NotImplementedError
 
-    def more(self, run: TrainingRun, memory: Any) -> dict[str, tf.Tensor]:
+    def more(self, run: Run, memory: Any) -> dict[str, tf.Tensor]:
         """Further entries of the report, given the memory after the way back."""
         return {}
 
     def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ after T steps from the weights of the problem."""
-        run = self.run(problem)
+        # A `Run`: a subclass that needs more than a `TrainingRun` overrides `run`.
+        run: Any = self.run(problem)
         memory, bad = self._forward(run)
         check_finite(bad)
         end = self.current(run, memory)

@@ -13,7 +13,7 @@ from bilevel_tf.methods.trajectory.trajectory import Reverse
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class Unrolled(Reverse):
+class Unrolled(Reverse[TrainingRun]):
     """Backpropagation through T optimizer steps.
 
     Args:

@@ -7,7 +7,7 @@ patches of its inputs, and g the derivatives by its outputs before the activatio
 """
 
 import contextlib
-import typing
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,7 +16,7 @@ from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import Offset, is_registered, linear_maps
 
 
-class LayerRecord(typing.NamedTuple):
+class LayerRecord(NamedTuple):
     """One layer in one pass.
 
     Attributes:
@@ -40,14 +40,22 @@ def capturable(layer):
     """
     if not is_registered(type(layer)) and type(layer).call is not HyperLayer.call:
         return False
-    kernel, *rest = linear_maps(layer) or [None]
+    maps = linear_maps(layer)
+    if not maps:
+        return False
+    kernel, *rest = maps
     offsets = len(rest) < 2 and all(isinstance(m, Offset) for m in rest)
-    return kernel is not None and kernel.patches is not None and offsets
+    return kernel.patches is not None and offsets
+
+
+def _read_maps(layer: keras.Layer) -> list[Any]:
+    """The maps of a capturable layer: one with `patches`, and perhaps an `Offset`."""
+    return linear_maps(layer) or []
 
 
 def kernel_and_bias(layer):
     """The variables of a capturable layer; the bias may be `None`."""
-    weights = [getattr(layer, linear_map.weight) for linear_map in linear_maps(layer)]
+    weights = [getattr(layer, linear_map.weight) for linear_map in _read_maps(layer)]
     return weights if len(weights) == 2 else [*weights, None]
 
 
@@ -89,7 +97,7 @@ def captured(term, weights, layers):
 
 def _record(layer, inputs, slopes):
     """A record in which all axes between batch and channels are one of positions."""
-    inputs = linear_maps(layer)[0].patches(inputs)
+    inputs = _read_maps(layer)[0].patches(inputs)
     # For vectors this is a static 1, which makes sums over positions unnecessary.
     positions = slopes.shape[2:-1].num_elements() or -1
     shape = [slopes.shape[0], tf.shape(slopes)[1], positions, slopes.shape[-1]]
@@ -98,7 +106,8 @@ def _record(layer, inputs, slopes):
     # The compute dtype may be too short for sums over examples.
     dtype = layer.variable_dtype
     inputs, slopes = tf.cast(inputs, dtype), tf.cast(slopes, dtype)
-    return LayerRecord(*kernel_and_bias(layer), inputs, slopes)
+    kernel, bias = kernel_and_bias(layer)
+    return LayerRecord(kernel, bias, inputs, slopes)
 
 
 @contextlib.contextmanager
@@ -112,7 +121,7 @@ def calls_recorded(layers, watch=lambda outputs: None):
     Yields:
         Dict from a layer's id to a list of pairs, one per call.
     """
-    calls = {id(layer): [] for layer in layers}
+    calls: dict[int, list[tuple]] = {id(layer): [] for layer in layers}
 
     def recording(layer):
         def call(inputs, training=None):
@@ -134,7 +143,7 @@ def calls_recorded(layers, watch=lambda outputs: None):
 
 
 def _apply_maps(layer, inputs):
-    for linear_map in linear_maps(layer):
+    for linear_map in _read_maps(layer):
         weight = tf.convert_to_tensor(getattr(layer, linear_map.weight))
         inputs = linear_map.apply(inputs, weight)
     return inputs
