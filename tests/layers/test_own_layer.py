@@ -99,3 +99,11 @@ def test_a_final_softmax_is_left_out_by_the_layer(by_itself):
             fit()
     else:
         fit()
+
+
+def test_a_layer_must_say_how_it_applies_its_weights():
+    class Silent(bt.layers.HyperLayer, keras.layers.Layer):
+        pass
+
+    with pytest.raises(TypeError, match="Silent needs a method `linear_maps`"):
+        Silent()(np.ones((2, 3), "float32"))
