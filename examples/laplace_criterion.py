@@ -90,7 +90,12 @@ def tuner(count, columns):
 
     @tf.function(autograph=False)
     def tune(x, y, starts):
-        objective = tf.function(lambda p: best(x, y, p), autograph=False)
+        # BFGS calls it in many places: its graph would be slow to optimise inlined.
+        objective = tf.function(
+            lambda p: best(x, y, p),
+            autograph=False,
+            experimental_attributes={"_noinline": True},
+        )
         points = tf.map_fn(
             lambda logs: space.unconstrain(
                 dict(zip(space.names, tf.unstack(tf.exp(logs)), strict=True))

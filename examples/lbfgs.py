@@ -20,6 +20,8 @@ def minimiser(loss, tolerance=1e-8, iterations=5000):
 
     @tf.function(autograph=False)
     def minimise(start, hyperparameters):
+        # L-BFGS calls it in many places: the graph would be large with it inlined.
+        @tf.function(autograph=False, experimental_attributes={"_noinline": True})
         def value_and_gradient(vector):
             with tf.GradientTape() as tape:
                 tape.watch(vector)

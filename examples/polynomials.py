@@ -99,8 +99,11 @@ def by_gradient(score):
     Args:
         score: Function of features, targets, A and λ.
     """
-    # BFGS uses the score in several places of its graph. This traces it only once.
-    score = tf.function(score, autograph=False)
+    # BFGS uses the score in several places of its graph. This traces it only once, and
+    # does not copy its graph there, which would take long to optimise.
+    score = tf.function(
+        score, autograph=False, experimental_attributes={"_noinline": True}
+    )
 
     def criterion(features, targets):
         def at(logs):

@@ -8,6 +8,10 @@ import tensorflow as tf
 
 from bilevel_tf.methods.method import Method
 
+# Fixed, because the feed of outer steps is not autotuned.
+BATCHES_AHEAD = 2
+PARALLEL_CALLS = 2
+
 
 def split_validation(
     training_data: tuple, validation_data: Any, validation_split: float
@@ -82,7 +86,7 @@ def outer_feed(
     outer = endless(outer_data, batch_size, start)
     inner_batches = method.inner_batches
     if not inner_batches:
-        return tf.data.Dataset.zip((outer,))
+        return _switch_autotuning_off(tf.data.Dataset.zip((outer,)))
     data = _readable_again(training_data)
     if data is training_data:
         first = 0 if method.fixed_batches else start * inner_batches
@@ -92,7 +96,18 @@ def outer_feed(
     training = training.batch(inner_batches)
     if method.fixed_batches:
         training = training.take(1).cache().repeat()
-    return tf.data.Dataset.zip((outer, training))
+    return _switch_autotuning_off(tf.data.Dataset.zip((outer, training)))
+
+
+def _switch_autotuning_off(feed):
+    """Let tf.data read the feed as it is, without a thread that tunes it.
+
+    The feed never ends, so that this thread would run until the feed's iterator is
+    deleted. It can miss that, and then holds up Python for up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return feed.with_options(options)
 
 
 def _readable_again(training_data):
@@ -135,7 +150,7 @@ def endless(data: Any, batch_size: int, start: int) -> tf.data.Dataset:
         feed = _feed_py_dataset(data)
     else:
         feed = _feed_arrays(tuple(data), batch_size, start)
-    return feed.prefetch(tf.data.AUTOTUNE)
+    return feed.prefetch(BATCHES_AHEAD)
 
 
 def _feed_arrays(data, batch_size, start):
@@ -155,7 +170,7 @@ def _feed_arrays(data, batch_size, start):
         return keras.tree.map_structure(lambda array: tf.gather(array, order), data)
 
     numbers = tf.data.Dataset.counter(start=start, dtype=tf.int64)
-    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return numbers.map(batch, num_parallel_calls=PARALLEL_CALLS)
 
 
 def _feed_py_dataset(dataset):

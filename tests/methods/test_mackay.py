@@ -63,12 +63,12 @@ def test_a_weight_at_its_mean_moves_no_further_than_the_end():
 @pytest.mark.parametrize("jit", [False, True])
 def test_fit(jit):
     known = LinearRegression(
-        method=bt.methods.MacKayUpdate(train_steps=20),
+        method=bt.methods.MacKayUpdate(train_steps=10),
         optimizer=keras.optimizers.Adam(0.05),
         jit_compile=jit,
     )
     x, y = known.x.astype("float32"), known.y.astype("float32")
-    history = known.model.fit(x, y, batch_size=20, epochs=200, verbose=0).history
+    history = known.model.fit(x, y, batch_size=20, epochs=80, verbose=0).history
     settled = known.hp.values()
     keras.backend.set_floatx("float64")
     keras.config.set_dtype_policy("float64")

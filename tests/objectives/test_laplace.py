@@ -109,11 +109,11 @@ def test_a_fit_finds_the_most_probable_hyperparameters(jit):
         bt.objectives.LaplaceEvidence("exact"),
         optimizer=keras.optimizers.Adam(0.05),
         hyper_optimizer=keras.optimizers.Adam(0.1),
-        method=bt.methods.ExactImplicit(train_steps=2),
+        method=bt.methods.ExactImplicit(train_steps=1),
         jit_compile=jit,
     )
     x, y = known.x.astype("float32"), known.y.astype("float32")
-    history = known.model.fit(x, y, batch_size=20, epochs=300, verbose=0).history
+    history = known.model.fit(x, y, batch_size=20, epochs=120, verbose=0).history
     optimum = scipy.optimize.minimize(
         lambda h: -known.log_evidence(h), np.array(known.hp.unconstrained, "float64")
     )

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bilevel_tf.training.validation_feed import endless, split_validation
+import bilevel_tf as bt
+from bilevel_tf.training.validation_feed import (
+    endless,
+    outer_feed,
+    split_validation,
+)
 
 
 def numbered(count):
@@ -85,6 +90,14 @@ def test_dataset_repeats():
     np.testing.assert_array_equal(
         labels(endless(dataset, None, 0), 4), [*range(6), *range(6)]
     )
+
+
+@pytest.mark.parametrize("method", [bt.DeltaSTN(), bt.methods.RMAD(2)])
+def test_outer_steps_are_not_autotuned(method):
+    data = (*numbered(6), None)
+    feed = outer_feed(data, data, 4, 0, method)
+    assert not feed.options().autotune.enabled
+    assert len(draw(feed, 1)[0]) == (2 if method.inner_batches else 1)
 
 
 class Batches(keras.utils.PyDataset):
