@@ -9,7 +9,7 @@ import pytest
     "name", ["one factor, Neumann", "per weight, DrMAD", "adaptive"]
 )
 def test_runs(name, tmp_path):
-    arguments = ["--data=digits", "--limit=200", "--epochs=2", "--growth=2"]
+    arguments = ["--data=digits", "--limit=200", "--epochs=1", "--growth=2"]
     arguments += ["--depth=1", f"--methods={name}", f"--output={tmp_path}"]
     arguments.append(f"--saved-model={tmp_path / 'saved'}")
     results = per_parameter_l2.main(arguments)

@@ -6,7 +6,7 @@ import pytest
 
 def test_runs_and_prunes(tmp_path, capsys):
     curves = pruning.main(
-        ["--epochs=25", "--units=20", "--batch-size=100", f"--output={tmp_path}"]
+        ["--epochs=15", "--units=20", "--batch-size=100", f"--output={tmp_path}"]
     )
     assert list(curves) == list(pruning.RUNS)
     for rows in curves.values():
@@ -23,7 +23,7 @@ def test_runs_and_prunes(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["gradient", "Graves"])
 def test_precisions_are_tuned(name):
-    args = pruning.parse(["--epochs=10", "--units=8", "--batch-size=100"])
+    args = pruning.parse(["--epochs=5", "--units=8", "--batch-size=100"])
     (x, y), _ = pruning.load("digits", limit=200)
     model = pruning.train(name, (x, y), args)
     assert all(value != 1.0 for value in model.hyperparameters.values().values())
