@@ -58,6 +58,7 @@ def test_noise_precision_is_found():
         validation_data=(x[valid], y[valid]),
         batch_size=128,
         epochs=3,
+        shuffle=False,
         verbose=0,
     )
     errors = model.predict(x[valid], verbose=0) - y[valid]
