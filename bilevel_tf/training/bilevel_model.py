@@ -43,13 +43,13 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     of `val_loss`; for an unbiased estimate keep a test set.
 
     Args:
-        inputs: The symbolic inputs, a `keras.Input` or a list or dict of them.
-        outputs: The symbolic outputs, a tensor or a list or dict of them.
-        name: Name of the model. Defaults to `None`, a name that Keras makes.
+        *args: `inputs`, the symbolic inputs, a `keras.Input` or a list or dict of them;
+            and `outputs`, the symbolic outputs, a tensor or a list or dict of them.
         hyperparameters: The `HyperparameterSpace` that all layers of the model refer
             to. It is required.
-        trainable: Whether the weights are trained, as in Keras. Defaults to `None`:
-            layers keep their own setting.
+        **kwargs: `inputs` and `outputs`, if given by name; `name`, by default one that
+            Keras makes; and `trainable`, whether the weights are trained, by default
+            what each layer says.
 
     Call arguments:
         inputs: Tensors structured as `inputs`, `[batch, ...]` each.
@@ -96,15 +96,12 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
     def __init__(
         self,
-        inputs: Any,
-        outputs: Any,
-        name: str | None = None,
-        *,
+        *args: Any,
         hyperparameters: HyperparameterSpace | None = None,
-        trainable: bool | None = None,
+        **kwargs: Any,
     ):
-        # Keras takes a class for a functional model if its positional arguments are
-        # named `inputs`, `outputs` and `name`.
+        # Every release of Keras takes a class with these two names, `args` and
+        # `kwargs`, for a functional model.
         if not isinstance(hyperparameters, HyperparameterSpace):
             raise TypeError(
                 "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
@@ -112,7 +109,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
                 "does not pass the space on. "
                 f"Received: hyperparameters={hyperparameters!r}"
             )
-        super().__init__(inputs, outputs, name=name, trainable=trainable)
+        super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters
         _keras.add_layer(self, hyperparameters)
         self.method: Method | None = None

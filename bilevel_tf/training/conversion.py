@@ -117,10 +117,7 @@ def plain_network(model):
             return _weights_in_force(old, delta)
         return [w.numpy() for w in old.weights]
 
-    functional = keras.Model(
-        _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
-    )
-    clone = _clone(functional, swap, weights)
+    clone = _clone(functional_model(model), swap, weights)
     clone.name = model.name
     return clone
 
@@ -142,6 +139,12 @@ def _weights_in_force(layer, delta):
     responses = {id(v) for v in layer.response_variables}
     own = [v for v in layer.weights if id(v) not in responses]
     return [moved.get(id(v), v).numpy() for v in own]
+
+
+def functional_model(model):
+    """The graph of a `BilevelModel` as a functional Keras model of the same layers."""
+    inputs, outputs = _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def graph_from_config(config, custom_objects=None):

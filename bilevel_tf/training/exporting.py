@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.training.conversion import functional_model
 
 
 def export_saved_model(
@@ -35,14 +36,14 @@ def export_saved_model(
             "of a BilevelModel takes `input_signature` and `verbose`. "
             f"Received: {kwargs!r}"
         )
-    inputs, outputs = _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
+    inputs = _keras.get_graph_inputs(model)
     signature = input_signature or keras.tree.map_structure(_make_spec, inputs)
     if not isinstance(signature, (list, tuple)) or input_signature is None:
         signature = [signature]
     archive = keras.export.ExportArchive()
     # Track the graph, not the model: Keras searches all that it tracks, and fails at an
     # optimizer whose learning rate was a variable and is now computed.
-    archive.track(keras.Model(inputs, outputs))
+    archive.track(functional_model(model))
     archive.track(model.hyperparameters)
 
     def serve(inputs):
