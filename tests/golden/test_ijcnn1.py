@@ -14,7 +14,7 @@ squared norm is given to eight digits, and one unit of the last of them is allow
 is one too high.
 
 The files are looked for in the folder that the environment variable
-`BILEVEL_TF_GOLDEN_DATA` names, else in `../shared/data/golden` beside the repository.
+`BILEVEL_TF_GOLDEN_DATA` names, else in the folder `data` beside this file.
 The same check runs without them, on synthetic rows against the dense formula.
 """
 
@@ -34,9 +34,8 @@ LISTED = {
     0.0: (0.65706324963, 2.6109097e-4, 1e-11),
     -5.0: (0.30395558917, 2.7482701e-4, 1e-11),
 }
-ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = pathlib.Path(
-    os.environ.get("BILEVEL_TF_GOLDEN_DATA", ROOT.parent / "shared/data/golden")
+    os.environ.get("BILEVEL_TF_GOLDEN_DATA", pathlib.Path(__file__).parent / "data")
 )
 METHODS = {
     "exact": bt.methods.ExactImplicit(),
