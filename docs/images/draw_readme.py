@@ -3,7 +3,7 @@
     python docs/images/draw_readme.py
 
 writes docs/images/readme.png, beside the same network with hyperparameters left at
-their start, and prints the numbers that the README quotes. Both start from seed 0.
+their start, and prints the numbers that the README quotes.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import io
 import pathlib
 import re
 
-import keras
 import matplotlib as mpl
 
 import bilevel_tf as bt
@@ -30,7 +29,6 @@ def program():
 
 def run(code):
     """The program's variables and the lines that it printed, without progress bars."""
-    keras.utils.set_random_seed(0)
     names, printed = {}, io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), names)
