@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 
-HYPER: dict[type, type] = {}
-VARIATIONAL: dict[type, type] = {}
+import keras
+
+HYPER: dict[type[keras.Layer], type[keras.Layer]] = {}
+VARIATIONAL: dict[type[keras.Layer], type[keras.Layer]] = {}
 
 
-def counterpart_of(plain_class: type, table: dict[type, type] = HYPER) -> Callable:
+def counterpart_of(
+    plain_class: type[keras.Layer],
+    table: dict[type[keras.Layer], type[keras.Layer]] = HYPER,
+) -> Callable:
     """Decorate a layer class that `from_keras` puts in the place of one of Keras.
 
     Args:
@@ -25,8 +30,8 @@ def counterpart_of(plain_class: type, table: dict[type, type] = HYPER) -> Callab
     return decorate
 
 
-def plain_class(layer_class: type) -> type:
-    """The Keras class that a class stands for; the class itself if it is none of ours.
+def plain_class(layer_class: type[keras.Layer]) -> type[keras.Layer]:
+    """The Keras class in whose place a class stands; the class itself if it has none.
 
     Args:
         layer_class: Class of a layer.

@@ -10,19 +10,12 @@ from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
-from bilevel_tf.layers.noise.dropout import HyperDropout
-from bilevel_tf.layers.noise.gaussian_noise import HyperGaussianNoise
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.regularizers.normal_prior import NormalPrior
 from bilevel_tf.regularizers.norms import L1, L1L2, L2
 from bilevel_tf.regularizers.weight_prior import WeightPrior
 
-_NOISES = {
-    keras.layers.Dropout: HyperDropout,
-    keras.layers.GaussianNoise: HyperGaussianNoise,
-}
 _VARIATIONAL_ARGUMENTS = ("prior", "bias_prior", "estimator", "initial_scale", "seed")
-_PLAIN_NOISES = {special: plain for plain, special in _NOISES.items()}
 _PLAIN_REGULARIZERS = {
     L1: keras.regularizers.L1,
     L2: keras.regularizers.L2,
@@ -104,7 +97,7 @@ def plain_network(model):
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def swap(layer):
-        plain = _PLAIN_NOISES.get(type(layer), plain_class(type(layer)))
+        plain = plain_class(type(layer))
         # A variational layer has arguments that its Keras class does not have.
         config = plain.get_config(layer)
         config = {key: _current(layer, key, value) for key, value in config.items()}
@@ -125,9 +118,10 @@ def plain_network(model):
 def _counterpart(layer):
     """The class of ours for a layer; its own if it has none or cannot respond."""
     kind = type(layer)
-    if kind in HYPER and linear_maps(layer) is not None:
-        return HYPER[kind]
-    return _NOISES.get(kind, kind)
+    counterpart = HYPER.get(kind, kind)
+    if issubclass(counterpart, HyperLayer) and linear_maps(layer) is None:
+        return kind
+    return counterpart
 
 
 def _weights_in_force(layer, delta):

@@ -13,8 +13,10 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.hyperparameters.tunable import Tunable
 from bilevel_tf.hyperparameters.values import value_for
+from bilevel_tf.layers.counterparts import counterpart_of
 
 
+@counterpart_of(keras.layers.Dropout)
 @keras.saving.register_keras_serializable("bilevel_tf")
 class HyperDropout(keras.layers.Dropout):
     """`keras.layers.Dropout` with a rate that may be a hyperparameter.

@@ -11,8 +11,10 @@ from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.tunable import Tunable
 from bilevel_tf.hyperparameters.values import value_for
+from bilevel_tf.layers.counterparts import counterpart_of
 
 
+@counterpart_of(keras.layers.GaussianNoise)
 @keras.saving.register_keras_serializable("bilevel_tf")
 class HyperGaussianNoise(keras.layers.GaussianNoise):
     """`keras.layers.GaussianNoise` with a standard deviation that may be tuned.
