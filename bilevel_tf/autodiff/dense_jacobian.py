@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.vectors import flatten
 
 
@@ -59,6 +60,10 @@ def dense_jacobian(
 
 
 def _compute_gradients(tape, value, point, cotangent=None):
-    return tape.gradient(
-        value, point, output_gradients=cotangent, unconnected_gradients="zero"
+    return dense_gradients(
+        tape,
+        value,
+        point,
+        output_gradients=cotangent,
+        unconnected_gradients="zero",
     )

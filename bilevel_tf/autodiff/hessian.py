@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
+
 
 class Hessian:
     """The gradient of a loss, linearised once at a point.
@@ -50,9 +52,9 @@ class Hessian:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(self._weights)
                 self.loss = loss(self._weights, self._hyperparameters)
-            self._connected = tape.gradient(self.loss, self._weights)
+            self._connected = dense_gradients(tape, self.loss, self._weights)
             self.gradients = [
-                tf.zeros_like(w) if g is None else tf.convert_to_tensor(g)
+                tf.zeros_like(w) if g is None else g
                 for g, w in zip(self._connected, self._weights, strict=True)
             ]
 
@@ -63,7 +65,8 @@ class Hessian:
 
     def product(self, vector: list[tf.Tensor]) -> list[tf.Tensor]:
         """Return H·v = ∂²L/∂w² · v, for a list v with the shapes of the weights."""
-        return self._recording.gradient(
+        return dense_gradients(
+            self._recording,
             self.gradients,
             self._weights,
             output_gradients=vector,
@@ -76,8 +79,11 @@ class Hessian:
         The result is a list with the shapes of the hyperparameters. An entry is `None`
         if ∂L/∂w does not depend on that hyperparameter.
         """
-        return self._recording.gradient(
-            self.gradients, self._hyperparameters, output_gradients=vector
+        return dense_gradients(
+            self._recording,
+            self.gradients,
+            self._hyperparameters,
+            output_gradients=vector,
         )
 
     def dense(self) -> tf.Tensor:

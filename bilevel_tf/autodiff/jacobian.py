@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
+
 
 class Jacobian:
     """A function of the weights, linearised once at a point.
@@ -45,7 +47,8 @@ class Jacobian:
 
     def transposed_product(self, cotangent: tf.Tensor) -> list[tf.Tensor]:
         """Return Jᵀu, a list shaped as the weights, for a u shaped as `value`."""
-        return self._recording.gradient(
+        return dense_gradients(
+            self._recording,
             self.value,
             self._weights,
             output_gradients=cotangent,
@@ -54,12 +57,13 @@ class Jacobian:
 
     def product(self, vector: list[tf.Tensor]) -> tf.Tensor:
         """Return J·v, a tensor shaped as `value`, for a v shaped as the weights."""
-        return self._linear.gradient(
+        return dense_gradients(
+            self._linear,
             self._pulled,
-            self._cotangent,
+            [self._cotangent],
             output_gradients=vector,
             unconnected_gradients="zero",
-        )
+        )[0]
 
 
 def gauss_newton_product(

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.network.network import Network
@@ -82,10 +83,10 @@ def linearized_gradients(
             loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
         scaled = scale_loss(loss)
     cotangents = loss_tape.gradient(scaled, moved, unconnected_gradients="zero")
-    gradients = tape.gradient(targets, sources, output_gradients=cotangents)
+    gradients = dense_gradients(tape, targets, sources, output_gradients=cotangents)
     if penalty is not None:
         loss += penalty
-        extra = penalty_tape.gradient(scaled_penalty, sources)
+        extra = dense_gradients(penalty_tape, scaled_penalty, sources)
         gradients = [
             _add_gradients(a, b) for a, b in zip(gradients, extra, strict=True)
         ]

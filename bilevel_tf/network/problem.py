@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.network.composed_loss import ComposedLoss
@@ -191,8 +192,7 @@ class Problem:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss = self.inner(weights, hyperparameters, step)
-        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
-        return [tf.convert_to_tensor(g) for g in gradients]
+        return dense_gradients(tape, loss, weights, unconnected_gradients="zero")
 
     def outer_gradients(
         self, weights: list[tf.Tensor] | None = None
@@ -218,7 +218,7 @@ class Problem:
                 "`outer_loss` must return a scalar. "
                 f"Received: a tensor of shape {loss.shape}"
             )
-        gradients = tape.gradient(loss, [*weights, *self.hyperparameters])
+        gradients = dense_gradients(tape, loss, [*weights, *self.hyperparameters])
         count = len(weights)
         return loss, _zeros_for_none(gradients[:count], weights), gradients[count:]
 
@@ -281,6 +281,5 @@ class Problem:
 
 def _zeros_for_none(tensors, like):
     return [
-        tf.zeros_like(x) if t is None else tf.convert_to_tensor(t)
-        for t, x in zip(tensors, like, strict=True)
+        tf.zeros_like(x) if t is None else t for t, x in zip(tensors, like, strict=True)
     ]

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.hyperparameters.values import value_of
 from bilevel_tf.layers.response.response import Response
 from bilevel_tf.regularizers.norms import L1, L1L2, L2
@@ -62,5 +63,6 @@ def response_penalty(
                 f"Received: a tensor of shape {value.shape}. A hyperparameter that it "
                 "reads has one value per example; take their mean."
             )
-        total += value + response.inner(tape.gradient(value, weight), delta)
+        (slope,) = dense_gradients(tape, value, [weight])
+        total += value + response.inner(slope, delta)
     return total

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf._arguments import check_positive
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.autodiff.vectors import add_scaled, all_finite, norm, scaled
@@ -104,10 +105,7 @@ class DARTS(Differentiating):
             cross = inner.cross_product(target)
         else:
             cross = self._take_difference(problem, target)
-        indirect = [
-            c if c is None else -self.learning_rate * tf.convert_to_tensor(c)
-            for c in cross
-        ]
+        indirect = [c if c is None else -self.learning_rate * c for c in cross]
         gradients = problem.total(direct, indirect)
         return Hypergradient(gradients, outer_loss, weights, _report(1, weights))
 
@@ -121,8 +119,7 @@ class DARTS(Differentiating):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(problem.hyperparameters)
                 loss = problem.inner(weights, problem.hyperparameters)
-            found = tape.gradient(loss, problem.hyperparameters)
-            sides.append([g if g is None else tf.convert_to_tensor(g) for g in found])
+            sides.append(dense_gradients(tape, loss, problem.hyperparameters))
         return [
             a if a is None else tf.cast(size, a.dtype) * (a - b) / (2 * self.epsilon)
             for a, b in zip(*sides, strict=True)
@@ -138,9 +135,8 @@ class DARTS(Differentiating):
                 f"directly, and it does not depend on {', '.join(lost)}. Use "
                 'second_order="exact".'
             )
-        gradients = [tf.convert_to_tensor(g) for g in direct]
         report = _report(0, problem.weights)
-        return Hypergradient(gradients, outer_loss, problem.weights, report)
+        return Hypergradient(direct, outer_loss, problem.weights, report)
 
     def get_config(self) -> dict:
         return {

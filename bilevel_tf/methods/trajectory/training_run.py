@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.vectors import all_finite
 from bilevel_tf.network.problem import Problem
 from bilevel_tf.optimizers.functional import FunctionalOptimizer
@@ -153,12 +154,12 @@ class TrainingRun:
             targets = real(value)
 
         def pull_back(cotangent):
-            found = tape.gradient(targets, sources, output_gradients=cotangent)
+            found = dense_gradients(tape, targets, sources, output_gradients=cotangent)
             # The graph decides this, the same at every step; loops need not carry it.
             pairs = zip(self._reached, found[count:], strict=True)
             self._reached = [bool(reached) or g is not None for reached, g in pairs]
             found = [
-                tf.zeros_like(x) if g is None else tf.convert_to_tensor(g)
+                tf.zeros_like(x) if g is None else g
                 for g, x in zip(found, sources, strict=True)
             ]
             return found[:count], found[count:]
@@ -181,7 +182,8 @@ class TrainingRun:
             of_state, of_h = pull_back(cotangent)
 
         def along(direction):
-            return tape.gradient(
+            return dense_gradients(
+                tape,
                 [*of_state, *of_h],
                 cotangent,
                 output_gradients=direction,

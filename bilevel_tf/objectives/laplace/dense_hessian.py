@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from bilevel_tf.autodiff.dense_jacobian import dense_jacobian
 from bilevel_tf.autodiff.determinants import log_absolute_determinant, log_determinant
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.vectors import flatten
 from bilevel_tf.objectives.laplace.data_term import DataTerm
 
@@ -23,7 +24,9 @@ def exact(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             value = term.at(hyperparameters).value(weights)
-        return flatten(tape.gradient(value, weights, unconnected_gradients="zero"))
+        return flatten(
+            dense_gradients(tape, value, weights, unconnected_gradients="zero")
+        )
 
     hessian = dense_jacobian(slope, weights, term.hyperparameters)
     return log_absolute_determinant(hessian + tf.linalg.diag(flatten(precisions)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import Offset, is_registered, linear_maps
 
@@ -79,7 +80,8 @@ def captured(term, weights, layers):
     made = [calls[id(layer)][0] for layer in layers]
     sources = [outputs for _, outputs in made]
     slopes = [
-        tape.gradient(
+        dense_gradients(
+            tape,
             parameters,
             sources,
             output_gradients=root[:, :, column],
