@@ -17,12 +17,19 @@ def add_scaled(
     a: list[tf.Tensor], factor: tf.Tensor | float, b: list[tf.Tensor]
 ) -> list[tf.Tensor]:
     """Return a + factor · b for a scalar factor."""
-    return [x + tf.cast(factor, x.dtype) * y for x, y in zip(a, b, strict=True)]
+    return [x + _cast(factor, x.dtype) * y for x, y in zip(a, b, strict=True)]
 
 
 def scaled(factor: tf.Tensor | float, a: list[tf.Tensor]) -> list[tf.Tensor]:
     """Return factor · a for a scalar factor."""
-    return [tf.cast(factor, x.dtype) * x for x in a]
+    return [_cast(factor, x.dtype) * x for x in a]
+
+
+def _cast(factor, dtype):
+    # `tf.cast` takes a Python number through single precision.
+    return (
+        tf.cast(factor, dtype) if tf.is_tensor(factor) else tf.constant(factor, dtype)
+    )
 
 
 def flatten(a: list[tf.Tensor]) -> tf.Tensor:

@@ -71,3 +71,17 @@ def make_optimizer(
     if given is None:
         return type(default).from_config(config or default.get_config())
     return keras.optimizers.get(given)
+
+
+def scale_loss_like(
+    optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer
+) -> keras.optimizers.Optimizer:
+    """Return an optimizer that scales the loss if another one does.
+
+    Keras wraps the optimizer of the weights under a policy in float16. Gradients that
+    overflow must not reach other variables of the same pass either.
+    """
+    kind = keras.optimizers.LossScaleOptimizer
+    if isinstance(other, kind) and not isinstance(optimizer, kind):
+        return kind(optimizer, name=optimizer.name)
+    return optimizer

@@ -202,16 +202,13 @@ class BestResponse(Method):
             The loss, a scalar, and the predictions.
         """
         weights, response = network.weights, network.response_variables
+        optimizer, other = network.optimizer, network.response_optimizer
         loss, predictions, gradients = self.perturbed_gradients(
-            network,
-            x,
-            y,
-            sample_weight,
-            weights + response,
-            network.optimizer.scale_loss,
+            network, x, y, sample_weight, weights + response, optimizer.scale_loss
         )
-        network.optimizer.apply(gradients[: len(weights)], weights)
-        network.response_optimizer.apply(gradients[len(weights) :], response)
+        of_response = rescale_gradients(gradients[len(weights) :], optimizer, other)
+        optimizer.apply(gradients[: len(weights)], weights)
+        other.apply(of_response, response)
         return loss, predictions
 
     def outer_step(
@@ -247,6 +244,27 @@ class BestResponse(Method):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments from which `from_config` makes this method again."""
         return {**super().get_config(), "entropy_weight": self.entropy_weight}
+
+
+def rescale_gradients(
+    gradients: list[tf.Tensor | None],
+    given: keras.optimizers.Optimizer,
+    wanted: keras.optimizers.Optimizer,
+) -> list[tf.Tensor | None]:
+    """Return gradients of a loss that one optimizer scaled as if another had done so.
+
+    Args:
+        gradients: List of gradients; `None` for a variable without effect.
+        given: Optimizer whose `scale_loss` was applied.
+        wanted: Optimizer that gets the gradients, and takes its own scale out of them.
+    """
+    kinds = (type(given), type(wanted))
+    if keras.optimizers.LossScaleOptimizer not in kinds:
+        return gradients
+    one = tf.ones([])
+    ratio = wanted.scale_loss(one) / given.scale_loss(one)
+    dense = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
+    return [g if g is None else g * tf.cast(ratio, g.dtype) for g in dense]
 
 
 def batch_size(x: Any) -> tf.Tensor:
