@@ -6,16 +6,20 @@ first and says which function of `bilevel_tf._keras` no longer does what it prom
 
 import ast
 import functools
+import gc
 import importlib
 import inspect
 import pathlib
 import pkgutil
 import re
+import weakref
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow.python.eager import forwardprop
 
 import bilevel_tf as bt
 from bilevel_tf import _keras
@@ -225,6 +229,70 @@ def test_watch_with_tangent():
         _keras.watch_with_tangent(forward, x, tf.constant(2.0))
         square = x**2
     np.testing.assert_allclose(forward.jvp(square), 12.0)
+
+
+def test_traced_graphs():
+    """Custom gradients and forward derivatives of a traced graph are forgotten."""
+
+    @tf.custom_gradient
+    def double(x):
+        return 2.0 * x, lambda cotangent: 2.0 * cotangent
+
+    graphs, traced = _keras.TracedGraphs(), []
+
+    def slope(x):
+        graphs.note()
+        traced.append(weakref.ref(tf.compat.v1.get_default_graph()))
+        with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as forward:
+            y = tf.while_loop(lambda y: y < 5.0, lambda y: (double(y),), (x**2,))[0]
+            z = tf.sin(double(x))
+        return y, forward.jvp(z)
+
+    function = tf.function(slope, autograph=False)
+    for _ in range(2):
+        np.testing.assert_allclose(function(tf.constant(1.0))[1], 2.0 * np.cos(2.0))
+        graphs.forget()
+    assert len(traced) == 1
+    del function
+    gc.collect()
+    assert traced[0]() is None
+
+
+def test_traced_graphs_do_not_use_up_exact_shapes():
+    """TensorFlow gives up exact shapes after 32 traces for one operation."""
+    for size in range(1, 40):
+        graphs = _keras.TracedGraphs()
+
+        def slope(x, graphs=graphs):
+            graphs.note()
+            with tf.autodiff.ForwardAccumulator(x, x) as forward:
+                y = tf.tan(x)
+            return forward.jvp(y)
+
+        tf.function(slope)(tf.ones(size))
+        graphs.forget()
+    count = forwardprop._TRACE_COUNT.get("Tan", 0)
+    assert count < 2
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_apply_bijector(inverse):
+    expected = np.log(3.0) / 2.0 if inverse else np.exp(6.0)
+    held = []
+
+    def trace_and_run():
+        bijector = tfp.bijectors.Chain([tfp.bijectors.Exp(), tfp.bijectors.Scale(2.0)])
+
+        def apply(x):
+            held.append(weakref.ref(tf.compat.v1.get_default_graph()))
+            return _keras.apply_bijector(bijector, x, inverse=inverse)
+
+        held.append(weakref.ref(bijector))
+        return tf.function(apply, autograph=False)(tf.constant(3.0))
+
+    np.testing.assert_allclose(trace_and_run(), expected, rtol=1e-6)
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
 
 
 # Layers

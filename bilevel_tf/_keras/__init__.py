@@ -6,7 +6,12 @@ pins the behaviour of each function, so that a new Keras that behaves differentl
 there first.
 """
 
-from bilevel_tf._keras.graphs import forbid_inlining, watch_with_tangent
+from bilevel_tf._keras.bijectors import apply_bijector
+from bilevel_tf._keras.graphs import (
+    TracedGraphs,
+    forbid_inlining,
+    watch_with_tangent,
+)
 from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
@@ -43,7 +48,9 @@ from bilevel_tf._keras.optimizers import (
 __all__ = [
     "HookedOptimizer",
     "StatelessOptimizer",
+    "TracedGraphs",
     "add_layer",
+    "apply_bijector",
     "check_compiled",
     "copy_decay_exclusions",
     "decays_weight",

@@ -1,8 +1,10 @@
-"""Private parts of TensorFlow: forward derivatives and functions in graphs."""
+"""Private parts of TensorFlow: functions in graphs, and their derivatives."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
+from tensorflow.python.eager import forwardprop
+from tensorflow.python.framework.ops import gradient_registry
 
 
 def forbid_inlining(function: Callable) -> tf.types.experimental.PolymorphicFunction:
@@ -25,3 +27,56 @@ def watch_with_tangent(
     afterwards.
     """
     accumulator._watch(tensor, tangent)
+
+
+class TracedGraphs:
+    """Graphs of functions, and what TensorFlow keeps for the sake of their derivatives.
+
+    TensorFlow keeps two dicts that live as long as the process. Every call of a
+    function under `tf.custom_gradient` adds an entry that holds the graph in which the
+    call was traced. Every operation that a forward accumulator sees adds a function,
+    unless one for the same shapes is there; and of an operation that has added 32, all
+    further functions are traced with unknown shapes.
+    """
+
+    def __init__(self):
+        self._noted: list[tuple[tf.Graph, dict]] = []
+
+    def note(self) -> None:
+        """Remember the graph that is being traced, if any is."""
+        if not tf.executing_eagerly():
+            graph = tf.compat.v1.get_default_graph()
+            self._noted.append((graph, dict(forwardprop._TRACE_COUNT)))
+
+    def forget(self) -> None:
+        """Remove the entries of all graphs noted, which nobody differentiates further.
+
+        All of them must have been traced to the end: a loop may be differentiated
+        after its body.
+        """
+        while self._noted:
+            graph, counts = self._noted.pop()
+            _forget_custom_gradients(graph)
+            _forget_forward_derivatives(graph)
+            forwardprop._TRACE_COUNT.update(counts)
+
+
+def _forget_custom_gradients(graph):
+    for operation in graph.get_operations():
+        name = operation.node_def.attr["_gradient_op_type"].s.decode()
+        if name.startswith("CustomGradient-"):
+            gradient_registry._registry.pop(name, None)
+    for function in graph._functions.values():
+        # Another graph may call the same function, but not the same body of a loop.
+        if getattr(function.graph, "is_control_flow_graph", False):
+            _forget_custom_gradients(function.graph)
+
+
+def _forget_forward_derivatives(graph):
+    cache = forwardprop._jvp_function_cache
+    for (context, kind), function in list(cache._primary.items()):
+        outer = function.graph.outer_graph
+        while getattr(outer, "is_control_flow_graph", False):
+            outer = outer.outer_graph
+        if outer is graph:
+            cache.delete(kind, context)

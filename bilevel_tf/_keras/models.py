@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf._keras.graphs import TracedGraphs
+
 
 def flatten_layers(model: keras.Layer, include_self: bool = False) -> list[keras.Layer]:
     """Return all layers of a model, those inside nested layers and models as well.
@@ -79,9 +81,23 @@ def make_step_function(model: keras.Model, step: Callable) -> Callable:
     """Return Keras's function of a data iterator that runs `step` on its next batch.
 
     It compiles `step` and distributes it as the model is compiled, and takes
-    `model.steps_per_execution` batches.
+    `model.steps_per_execution` batches. Nothing of TensorFlow holds its graphs when the
+    function is gone.
     """
-    return model._make_function(step)
+    graphs = TracedGraphs()
+
+    def noting_step(data):
+        graphs.note()
+        return step(data)
+
+    function = model._make_function(noting_step)
+
+    def forgetting_function(iterator):
+        outputs = function(iterator)
+        graphs.forget()
+        return outputs
+
+    return forgetting_function
 
 
 def update_mean_loss(model: keras.Model, loss: tf.Tensor, count: tf.Tensor) -> None:

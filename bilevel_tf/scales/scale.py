@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
+from bilevel_tf import _keras
 from bilevel_tf._arguments import check_positive
 from bilevel_tf.scales.hyperprior import GaussianHyperprior
 
@@ -186,7 +187,8 @@ class Scale:
             Tensor `[..., *shape]`.
         """
         unconstrained = tf.convert_to_tensor(unconstrained)
-        return self.bijector(unconstrained.dtype).forward(unconstrained)
+        bijector = self.bijector(unconstrained.dtype)
+        return _keras.apply_bijector(bijector, unconstrained)
 
     def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
         """The unconstrained form λ of a value; the inverse of `constrain`.
@@ -198,7 +200,8 @@ class Scale:
             Tensor `[..., *unconstrained_shape]`.
         """
         value = tf.convert_to_tensor(value)
-        return self.bijector(value.dtype).inverse(value)
+        bijector = self.bijector(value.dtype)
+        return _keras.apply_bijector(bijector, value, inverse=True)
 
     def check_value(self, value: ArrayLike, argument: str) -> np.ndarray:
         """Return `value` as an array if the hyperparameter can take it.

@@ -169,7 +169,8 @@ def _feed_arrays(data, batch_size, start):
         )
         return keras.tree.map_structure(lambda array: tf.gather(array, order), data)
 
-    numbers = tf.data.Dataset.counter(start=start, dtype=tf.int64)
+    # Not `counter`, whose function TensorFlow keeps as long as the process lives.
+    numbers = tf.data.Dataset.range(start, tf.int64.max)
     return numbers.map(batch, num_parallel_calls=PARALLEL_CALLS)
 
 
