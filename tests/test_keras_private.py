@@ -596,3 +596,71 @@ def test_hooked_optimizer():
     optimizer.apply([tf.constant(3.0)], [weight])
     assert seen == [(0.25, 1.0)]
     np.testing.assert_allclose(weight, 0.875)
+
+
+def _small_graph():
+    inputs = keras.Input((2,), name="given")
+    return keras.Model(inputs, keras.layers.Dense(3, name="dense")(inputs))
+
+
+def test_is_graph_and_runs_its_graph_and_takes_graph():
+    class Doubled(keras.Model):
+        def call(self, inputs, training=None, mask=None):
+            return 2.0 * super().call(inputs)
+
+    class Sized(keras.Model):
+        def __init__(self, units):
+            inputs = keras.Input((2,))
+            super().__init__(inputs, keras.layers.Dense(units)(inputs))
+
+    graph, unbuilt = _small_graph(), keras.Sequential([keras.layers.Dense(3)])
+    doubled, sized = Doubled(graph.inputs, graph.outputs), Sized(3)
+    built = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    assert all(map(_keras.is_graph, (graph, built, doubled, sized)))
+    assert not any(map(_keras.is_graph, (unbuilt, keras.layers.Dense(3))))
+    assert all(map(_keras.runs_its_graph, (graph, built, sized)))
+    assert not _keras.runs_its_graph(doubled)
+    assert all(map(_keras.takes_graph, (keras.Model, type(graph), Doubled)))
+    assert not _keras.takes_graph(Sized)
+
+
+def test_run_graph():
+    model, other = _small_graph(), keras.layers.Dense(5)
+    inputs, seen = keras.Input((2,)), []
+
+    def replace(layer):
+        seen.append(layer)
+        return other
+
+    outputs = _keras.run_graph(model, inputs, replace)
+    assert outputs.shape == (None, 5)
+    assert seen == [model.layers[1]]
+    assert _keras.get_source(outputs)[0] is other
+
+
+def test_set_own_trainable():
+    model = _small_graph()
+    _keras.set_own_trainable(model, False)
+    assert not model.trainable
+    assert model.layers[1].trainable
+    assert model.layers[1].kernel.trainable
+    assert model.trainable_variables == []
+
+
+def test_is_saving_to_hdf5(tmp_path):
+    seen = []
+
+    class Watching(keras.layers.Layer):
+        def get_config(self):
+            seen.append(_keras.is_saving_to_hdf5())
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((2,)), Watching()])
+    model.save(tmp_path / "model.keras")
+    assert seen
+    assert not any(seen)
+    seen.clear()
+    model.save(tmp_path / "model.h5")
+    assert seen
+    assert all(seen)
+    assert not _keras.is_saving_to_hdf5()

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.models.functional import Functional, functional_like_constructor
 
 from bilevel_tf._keras.graphs import TracedGraphs
 
@@ -103,3 +105,45 @@ def make_step_function(model: keras.Model, step: Callable) -> Callable:
 def update_mean_loss(model: keras.Model, loss: tf.Tensor, count: tf.Tensor) -> None:
     """Add a batch of `count` examples to the mean that `fit` shows as "loss"."""
     model._loss_tracker.update_state(loss, sample_weight=count)
+
+
+def is_graph(model: keras.Layer) -> bool:
+    """Whether a layer is a functional model or a Sequential model that is built."""
+    return isinstance(model, Functional) or (
+        isinstance(model, keras.Sequential) and model._functional is not None
+    )
+
+
+def runs_its_graph(model: keras.Layer) -> bool:
+    """Whether a call of a functional or Sequential model runs its graph and no more.
+
+    A subclass may do something else in a `call` of its own.
+    """
+    return type(model).call in (Functional.call, keras.Sequential.call)
+
+
+def takes_graph(model_class: type[keras.Model]) -> bool:
+    """Whether a model class is made as `keras.Model(inputs, outputs, name=...)` is."""
+    return functional_like_constructor(model_class)
+
+
+def run_graph(model: keras.Model, inputs: Any, replace: Callable) -> Any:
+    """Return outputs of a functional model's graph on other symbolic inputs.
+
+    Args:
+        model: A functional model.
+        inputs: Symbolic inputs, in the structure of the model's.
+        replace: Function from an operation of the graph, such as a layer, to the one
+            that is called in its place.
+    """
+    return model._run_through_graph(inputs, operation_fn=replace)
+
+
+def set_own_trainable(layer: keras.Layer, trainable: bool) -> None:
+    """Set the flag of a layer alone, and not that of its variables and sublayers."""
+    layer._trainable = trainable
+
+
+def is_saving_to_hdf5() -> bool:
+    """Whether Keras is about to write or read a model in the old `.h5` format."""
+    return bool(get_global_attribute("use_legacy_config", False))

@@ -194,7 +194,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         """
         inputs, outputs = conversion.hyper_network(model, tune or {})
         name = name or model.name
-        return cls(inputs, outputs, hyperparameters=hyperparameters, name=name)
+        new = cls(inputs, outputs, hyperparameters=hyperparameters, name=name)
+        return conversion.keep_own(model, new)
 
     def to_keras(self) -> keras.Model:
         """Return the trained network as a plain Keras model, free of this library.

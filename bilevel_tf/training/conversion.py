@@ -1,26 +1,18 @@
 """From a Keras model to hyper-layers and back."""
 
+import inspect
+import warnings
+
 import keras
-import numpy as np
 
 from bilevel_tf import _keras
-from bilevel_tf.hyperparameters.configs import numbers_of
-from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
-from bilevel_tf.regularizers.normal_prior import NormalPrior
-from bilevel_tf.regularizers.norms import L1, L1L2, L2
-from bilevel_tf.regularizers.weight_prior import WeightPrior
-
-_VARIATIONAL_ARGUMENTS = ("prior", "bias_prior", "estimator", "initial_scale", "seed")
-_PLAIN_REGULARIZERS = {
-    L1: keras.regularizers.L1,
-    L2: keras.regularizers.L2,
-    L1L2: keras.regularizers.L1L2,
-}
+from bilevel_tf.training import cloning, layer_state
+from bilevel_tf.training.plain_config import VARIATIONAL_ARGUMENTS, plain_config
 
 
 def hyper_network(model, tune):
@@ -37,51 +29,22 @@ def hyper_network(model, tune):
         ValueError: If the model is subclassed or not built, or `tune` names a layer
             or class that the model does not have, or an argument that it lacks.
     """
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
-        raise ValueError(
-            "Only Sequential and functional models can be converted. Received: "
-            f"model of class {type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(
-            "`model` must be built before it is converted: give it an Input, or call "
-            "it on data once."
-        )
+    _check_convertible(model)
     _check_tuned(model, tune)
 
-    def swap(layer):
-        arguments = {**tune.get(type(layer), {}), **tune.get(layer.name, {})}
-        hyper = _counterpart(layer)
-        config = layer.get_config()
-        known = list(config)
-        if type(layer) in VARIATIONAL:
-            known += _VARIATIONAL_ARGUMENTS
-            if "prior" in arguments:
-                hyper = VARIATIONAL[type(layer)]
-        unknown = set(arguments) - set(known)
-        if unknown:
-            raise ValueError(
-                f"`tune` gives {type(layer).__name__} '{layer.name}' unknown "
-                f"arguments: {', '.join(sorted(unknown))}. It has: "
-                f"{', '.join(sorted(known))}"
-            )
-        lost = set(arguments).intersection(_VARIATIONAL_ARGUMENTS) - set(config)
-        if lost and "prior" not in arguments:
-            raise ValueError(
-                f"`tune` gives {type(layer).__name__} '{layer.name}' "
-                f"{', '.join(sorted(lost))} without a `prior`, which makes it a "
-                "variational layer."
-            )
-        if hyper is type(layer) and not arguments:
-            return type(layer).from_config(config)
-        return hyper.from_config({**config, **arguments})
+    def arguments_of(layer):
+        return {**tune.get(type(layer), {}), **tune.get(layer.name, {})}
 
-    def weights(new, old):
-        # The scales of a new posterior keep their initial values.
-        count = len(old.weights)
-        return [*old.get_weights(), *new.get_weights()[count:]]
-
-    return _structure(_clone(model, swap, weights))
+    copy, pairs = cloning.clone(model, lambda la: _hyper_layer(la, arguments_of(la)))
+    for old, new in pairs:
+        if cloning.is_transparent(old):
+            _keras.set_own_trainable(new, old.trainable)
+        elif isinstance(old, keras.Layer):
+            # The scales of a new posterior keep their initial values.
+            layer_state.copy_state(old, new, old.get_weights())
+            if "trainable" not in arguments_of(old):
+                layer_state.copy_flags(old, new)
+    return _structure(_as_graph(copy))
 
 
 def plain_network(model):
@@ -93,26 +56,101 @@ def plain_network(model):
     Returns:
         A functional Keras model without classes of this library, at the current
         hyperparameters.
+
+    Raises:
+        ValueError: If a layer of the user's own cannot be copied, or keeps
+            hyperparameters that its config does not tell.
     """
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
-    def swap(layer):
-        plain = plain_class(type(layer))
-        # A variational layer has arguments that its Keras class does not have.
-        config = plain.get_config(layer)
-        config = {key: _current(layer, key, value) for key, value in config.items()}
-        return plain.from_config(config)
+    def plain_layer(layer):
+        config = plain_config(layer, model.hyperparameters)
+        return _make(plain_class(type(layer)), config, layer)
 
-    def weights(new, old):
-        if isinstance(old, VariationalLayer):
-            return [posterior.mean.numpy() for posterior in old.posteriors()]
-        if isinstance(old, HyperLayer):
-            return _weights_in_force(old, delta)
-        return [w.numpy() for w in old.weights]
+    copy, pairs = cloning.clone(functional_model(model), plain_layer)
+    for old, new in pairs:
+        if cloning.is_transparent(old):
+            _keras.set_own_trainable(new, old.trainable)
+        elif isinstance(old, keras.Layer):
+            _check_untuned(new)
+            layer_state.copy_state(old, new, _weights_in_force(old, new, delta))
+            layer_state.copy_flags(old, new)
+    _keras.set_own_trainable(copy, model.trainable)
+    return copy
 
-    clone = _clone(functional_model(model), swap, weights)
-    clone.name = model.name
-    return clone
+
+def keep_own(model, new):
+    """Return a new model that has the flag and the attributes of another one."""
+    _keras.set_own_trainable(new, model.trainable)
+    layer_state.copy_attributes(model, new)
+    return new
+
+
+def _hyper_layer(layer, arguments):
+    """The layer that stands for one of Keras, with some arguments changed."""
+    hyper = _counterpart(layer)
+    config = layer.get_config()
+    known = {*config, *_constructor_arguments(hyper)}
+    if type(layer) in VARIATIONAL:
+        known.update(VARIATIONAL_ARGUMENTS)
+        if "prior" in arguments:
+            hyper = VARIATIONAL[type(layer)]
+    unknown = set(arguments) - known
+    if unknown:
+        raise ValueError(
+            f"`tune` gives {type(layer).__name__} '{layer.name}' unknown "
+            f"arguments: {', '.join(sorted(unknown))}. It has: "
+            f"{', '.join(sorted(known))}"
+        )
+    lost = set(arguments).intersection(VARIATIONAL_ARGUMENTS) - set(config)
+    if lost and "prior" not in arguments:
+        raise ValueError(
+            f"`tune` gives {type(layer).__name__} '{layer.name}' "
+            f"{', '.join(sorted(lost))} without a `prior`, which makes it a "
+            "variational layer."
+        )
+    return _make(hyper, {**config, **arguments}, layer, arguments)
+
+
+def _make(layer_class, config, layer, changed=()):
+    """The new layer of a config; an error names the layer that is converted."""
+    try:
+        new = layer_class.from_config(config)
+        if isinstance(layer, keras.Layer):
+            layer_state.copy_attributes(layer, new, changed)
+        return new
+    except Exception as error:
+        # Keras's own layers say themselves what is wrong with an argument.
+        if type(layer) is not layer_class or type(layer).__module__.startswith("keras"):
+            raise
+        raise ValueError(
+            f"{type(layer).__name__} '{layer.name}' cannot be converted, because a "
+            "copy cannot be made from its config. Give it a constructor that takes "
+            "**kwargs and a `get_config` that returns all other arguments, or build "
+            "the BilevelModel around the layer itself: "
+            f"BilevelModel(inputs, outputs, hyperparameters=hp). Error: {error}"
+        ) from error
+
+
+def _constructor_arguments(layer_class):
+    """Names of the arguments of a layer class that its config need not have."""
+    own = inspect.signature(layer_class.__init__).parameters.values()
+    names = {p.name for p in own if p.kind is not p.VAR_POSITIONAL} - {"self"}
+    passed_on = {p.name for p in own if p.kind is p.VAR_KEYWORD}
+    if passed_on and issubclass(layer_class, keras.Layer):
+        base = inspect.signature(keras.layers.Layer.__init__).parameters.values()
+        names |= {p.name for p in base if p.kind is p.KEYWORD_ONLY}
+    return names - passed_on
+
+
+def _as_graph(model):
+    """A model of which the graph is all; a `call` of its own goes inside."""
+    if cloning.is_ordinary(model):
+        return model
+    inputs = keras.tree.map_structure(
+        cloning.copy_input, _keras.get_graph_inputs(model)
+    )
+    return keras.Model(inputs, model(inputs))
 
 
 def _counterpart(layer):
@@ -124,15 +162,35 @@ def _counterpart(layer):
     return counterpart
 
 
-def _weights_in_force(layer, delta):
-    """The weights of a hyper-layer without those of its responses, at δ or at none."""
+def _weights_in_force(layer, new, delta):
+    """The weights of a layer for its plain copy, at δ or at none."""
+    parts = layer_state.walk(layer)
     moved = {}
     if delta is not None:
-        weights = zip(layer.responding_weights(), layer.weights_at(delta), strict=True)
-        moved = {id(variable): value for variable, value in weights}
-    responses = {id(v) for v in layer.response_variables}
-    own = [v for v in layer.weights if id(v) not in responses]
-    return [moved.get(id(v), v).numpy() for v in own]
+        for part in parts:
+            if isinstance(part, HyperLayer) and part.responses:
+                weights = part.responding_weights()
+                moved |= zip(map(id, weights), part.weights_at(delta), strict=True)
+    weights = layer_state.own_weights(layer)
+    if len(weights) > len(layer_state.own_weights(new)):
+        # The copy has the means of posteriors and not their scales.
+        variational = [part for part in parts if isinstance(part, VariationalLayer)]
+        scales = {id(p.raw_scale) for part in variational for p in part.posteriors()}
+        weights = [v for v in weights if id(v) not in scales]
+    return [moved.get(id(v), v).numpy() for v in weights]
+
+
+def _check_untuned(layer):
+    """Check that a plain copy holds numbers and no hyperparameters."""
+    for part in layer_state.walk(layer):
+        found = references(part)
+        if found:
+            raise ValueError(
+                f"{type(layer).__name__} '{layer.name}' cannot become a plain Keras "
+                f"layer: its copy still holds the hyperparameter '{found[0].name}'. "
+                "Let the layer take it as an argument of its constructor and return "
+                "it in `get_config` by bilevel_tf.hyperparameters.config_of."
+            )
 
 
 def functional_model(model):
@@ -147,22 +205,11 @@ def graph_from_config(config, custom_objects=None):
     return (*_structure(network), network.name)
 
 
-def _clone(model, swap, weights):
-    clone = keras.models.clone_model(model, clone_function=swap, recursive=True)
-    pairs = zip(_leaves(clone), _leaves(model), strict=True)
-    for new, old in pairs:
-        if old.weights:
-            new.set_weights(weights(new, old))
-        if hasattr(new, "finalize_state"):
-            new.finalize_state()
-    return clone
-
-
 def _leaves(model):
     """The layers in order; a nested model counts as its own layers."""
     leaves: list[keras.Layer] = []
     for layer in model.layers:
-        nested = isinstance(layer, keras.Model)
+        nested = cloning.is_transparent(layer)
         leaves.extend(_leaves(layer) if nested else [layer])
     return leaves
 
@@ -171,34 +218,47 @@ def _structure(model):
     return _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
 
 
-def _current(layer, key, value):
-    """A config entry with tuned arguments at their current values."""
-    own = getattr(layer, key, None)
-    if isinstance(own, (Hyperparameter, list, tuple, dict)) and references(own):
-        return numbers_of(own)
-    if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, WeightPrior):
-        return value
-    plain = _plain_regularizer(own)
-    return plain and keras.saving.serialize_keras_object(plain)
+_OWN_TRAINING = (
+    "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics",
+)  # fmt: skip
 
 
-def _plain_regularizer(own):
-    """Keras's penalty of the same value, or `None` if Keras has no such penalty.
-
-    Keras has none with a factor per weight, and none around a mean other than zero.
-    """
-    if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
-        return None
-    numbers = {
-        name: np.asarray(value, float) for name, value in numbers_of(vars(own)).items()
-    }
-    if any(number.ndim for number in numbers.values()):
-        return None
-    if isinstance(own, NormalPrior):
-        half = 0.5 * numbers["precision"] / own.data_size
-        return None if numbers["mean"] else keras.regularizers.L2(float(half))
-    plain = _PLAIN_REGULARIZERS[type(own)]
-    return plain(**{name: float(n) for name, n in numbers.items()})
+def _check_convertible(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "`model` must be a Sequential or functional Keras model. Received: "
+            f"model={model!r}"
+        )
+    if not _keras.is_graph(model) and not isinstance(model, keras.Sequential):
+        raise ValueError(
+            "Only Sequential and functional models can be converted. Wrap a model "
+            "with a `call` of its own: BilevelModel(inputs, model(inputs), "
+            "hyperparameters=hp) with inputs = keras.Input(...). Received: model "
+            f"'{model.name}' of class {type(model).__name__}"
+        )
+    if not _keras.is_graph(model):
+        raise ValueError(
+            "`model` must be built before it is converted: give it an Input, or call "
+            f"it on data once. Received: model '{model.name}', which is not built"
+        )
+    if not cloning.is_transparent(model):
+        raise ValueError(
+            f"Model '{model.name}' has a `call` and a constructor of its own, and its "
+            "graph is not all that it does. Wrap it: BilevelModel(inputs, "
+            "model(inputs), hyperparameters=hp) with inputs = keras.Input(...). "
+            f"Received: model of class {type(model).__name__}"
+        )
+    lost = [
+        name
+        for name in _OWN_TRAINING
+        if getattr(type(model), name) is not getattr(keras.Model, name)
+    ]
+    if lost and type(model).__module__.partition(".")[0] != "bilevel_tf":
+        warnings.warn(
+            f"{type(model).__name__} '{model.name}' has its own {', '.join(lost)}, "
+            "which from_keras leaves behind: a BilevelModel has its own steps.",
+            stacklevel=4,
+        )
 
 
 def _check_tuned(model, tune):

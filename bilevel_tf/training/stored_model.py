@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
-from bilevel_tf.training import conversion, exporting, resume_state
+from bilevel_tf.training import conversion, exporting, layer_state, resume_state
 
 
 class StoredModel:
@@ -76,8 +75,11 @@ class StoredModel:
             "hyperparameters": serialize(self.hyperparameters),
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
+            "flags": layer_state.get_flags(self),
             "frozen_responses": [
-                layer.name for layer in _list_responding(self) if not layer.trainable
+                index
+                for index, layer in enumerate(layer_state.walk(self))
+                if getattr(layer, "responses", None) and not layer.trainable
             ],
         }
 
@@ -99,15 +101,18 @@ class StoredModel:
         space = deserialize(config.pop("hyperparameters"))
         method = deserialize(config.pop("method", None))
         objective = deserialize(config.pop("objective", None))
+        flags = config.pop("flags", None)
         frozen = config.pop("frozen_responses", [])
         inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, hyperparameters=space, name=name)
+        if flags is not None:
+            layer_state.set_flags(model, flags)
         model.objective = objective or model.objective
         if method is not None:
             model._build_stages(model.objective, method)
         if frozen:
-            layers = [la for la in model.network.layers if la.name in frozen]
-            method.attach_responses(layers, space.size)
+            layers = layer_state.walk(model)
+            method.attach_responses([layers[index] for index in frozen], space.size)
         return model
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -128,9 +133,3 @@ class StoredModel:
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model with what `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-
-
-def _list_responding(model):
-    """List all layers that have a response, also those that were frozen later."""
-    layers = model.network.layers
-    return [la for la in layers if isinstance(la, HyperLayer) and la.responses]

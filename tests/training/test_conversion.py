@@ -351,3 +351,54 @@ def test_a_prior_becomes_a_plain_penalty_or_none(kind):
         np.testing.assert_allclose(plain.losses[0], model.losses[0], rtol=1e-6)
     else:
         assert plain.layers[-1].kernel_regularizer is None
+
+
+# Fine-tuning
+
+
+def pretrained():
+    """A new head on a frozen backbone, which is called in inference mode."""
+    base = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5), keras.layers.BatchNormalization()],
+        name="base",
+    )
+    base.trainable = False
+    inputs = keras.Input((6,))
+    x = keras.layers.Dropout(0.3, name="drop")(base(inputs, training=False))
+    return keras.Model(inputs, keras.layers.Dense(3, name="hidden")(x))
+
+
+def check_backbone(model, compile_model):
+    """Training moves nothing of the backbone until it is set free, and then all."""
+    base, x, y = model.get_layer("base"), *data(16)
+    dense, normalization = base.layers
+    parts = [dense.kernel, dense.bias, normalization.gamma, normalization.beta]
+    for free in (False, True):
+        assert not base.trainable
+        assert not dense.trainable
+        if free:
+            base.trainable = True
+        compile_model(model)
+        before = [np.array(part.value) for part in parts]
+        model.fit(x, y, validation_data=data(16, seed=1), verbose=0)
+        moved = [
+            np.any(a != np.array(b.value)) for a, b in zip(before, parts, strict=True)
+        ]
+        assert all(moved) if free else not any(moved)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_frozen_backbone_can_be_set_free(loaded, tmp_path):
+    model = converted(pretrained())
+    if loaded:
+        model.save(tmp_path / "model.keras")
+        model = keras.models.load_model(tmp_path / "model.keras")
+    check_backbone(model, compiled)
+
+
+def test_the_backbone_of_a_plain_model_can_be_set_free():
+    def compile_plain(model):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss)
+
+    check_backbone(converted(pretrained()).to_keras(), compile_plain)

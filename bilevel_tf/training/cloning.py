@@ -1,0 +1,93 @@
+"""Copies of Keras models, with other layers in place of theirs and nothing lost.
+
+`keras.models.clone_model` loses the flags of nested models, of variables and of inputs,
+adapted vocabularies, random states and what a user has set on a layer, and it compiles
+what it copies.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from bilevel_tf import _keras
+from bilevel_tf.network.responding_network import RespondingNetwork
+from bilevel_tf.training import layer_state
+
+Pairs = list[tuple[Any, Any]]
+
+
+def clone(model: keras.Model, replace: Callable) -> tuple[keras.Model, Pairs]:
+    """Copy a functional or Sequential model, which is not compiled then.
+
+    Layers that occur several times, also in several nested models, are copied once. The
+    copies have new weights, which `layer_state` can fill.
+
+    Args:
+        model: The model.
+        replace: Function from a layer or other operation of the graph to the new one
+            that stands in its place. It is not asked for nested models that run their
+            graph, which are copied as `model` is.
+
+    Returns:
+        The copy, and pairs of every old operation or model with its copy.
+    """
+    copies: dict[int, tuple[Any, Any]] = {}
+
+    def copy(operation):
+        if id(operation) not in copies:
+            nested = is_transparent(operation)
+            new = copy_model(operation) if nested else replace(operation)
+            copies[id(operation)] = operation, new
+        return copies[id(operation)][1]
+
+    def copy_model(old):
+        if isinstance(old, keras.Sequential):
+            first = [copy_input(tensor) for tensor in getattr(old, "inputs", [])]
+            layers = [*first, *(copy(layer) for layer in old.layers)]
+            new = _class_for_layers(old)(layers, name=old.name)
+        else:
+            inputs = keras.tree.map_structure(copy_input, _keras.get_graph_inputs(old))
+            outputs = _keras.run_graph(old, inputs, copy)
+            new = _class_for_graph(old)(inputs, outputs, name=old.name)
+        if not isinstance(old, RespondingNetwork):
+            layer_state.copy_attributes(old, new)
+        return new
+
+    return copy(model), list(copies.values())
+
+
+def is_transparent(operation: Any) -> bool:
+    """Whether an operation is a model that can be copied layer by layer.
+
+    A model with a `call` of its own is one if it is made from inputs and outputs: the
+    copy is then of the same class.
+    """
+    if not _keras.is_graph(operation):
+        return False
+    made_from_graph = not isinstance(operation, keras.Sequential) and (
+        _keras.takes_graph(type(operation))
+    )
+    return is_ordinary(operation) or made_from_graph
+
+
+def is_ordinary(model: keras.Model) -> bool:
+    """Whether a model with a graph has no `call` of its own beside it."""
+    return isinstance(model, RespondingNetwork) or _keras.runs_its_graph(model)
+
+
+def copy_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """A new input of the same shape, dtype and name, sparse or optional as it is."""
+    layer, _ = _keras.get_source(tensor)
+    return type(layer).from_config(layer.get_config()).output
+
+
+def _class_for_graph(model):
+    """The class of a copy: the same, unless it is not made from inputs and outputs."""
+    ours = isinstance(model, RespondingNetwork)
+    return type(model) if _keras.takes_graph(type(model)) and not ours else keras.Model
+
+
+def _class_for_layers(model):
+    own_constructor = type(model).__init__ is not keras.Sequential.__init__
+    return keras.Sequential if own_constructor else type(model)
