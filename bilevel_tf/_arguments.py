@@ -1,11 +1,33 @@
-"""Checks of numbers and choices that users give."""
+"""Checks of numbers and choices that users give, and how errors show what was given."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 _NUMBERS = (int, float, np.number)
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 6
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def show(value: Any) -> str:
+    """Return the `repr` of a value for an error message, cut if it is long.
+
+    Of a large array, the shape and the range of its entries are shown.
+    """
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        if value.size <= 6:
+            return repr(value.tolist())
+        shown = f"an array of shape {value.shape}"
+        if value.dtype.kind in "iuf":
+            shown += f" with entries from {value.min():g} to {value.max():g}"
+        return shown
+    return _SHORT.repr(value)
 
 
 def check_count(value: Any, name: str, least: int) -> int:

@@ -90,11 +90,13 @@ class Hyperparameter:
             A tensor of shape `shape`; during a perturbed pass `[batch, *shape]`, one
             value per example.
         """
-        values = current_pass().values
-        if values is not None:
-            return values[self.name]
+        present = current_pass()
+        if present.values is not None:
+            return present.values[self.name]
         if self.space is None:
             return tf.constant(self.initial, keras.config.floatx())
+        if present.current is not None:
+            return present.current[self.name]
         return self.space.current_value(self.name)
 
     @property

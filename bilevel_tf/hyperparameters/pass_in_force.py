@@ -30,6 +30,8 @@ class Pass:
             `[1, h]` if all examples share one; `None` for the stored weights alone.
         values: Hyperparameter values by name, `[batch, *shape]` each; `None` for the
             current values.
+        current: The current values by name, if whoever began the pass has computed all
+            of them at once; `None` if each is to be computed when it is asked for.
         tangents: `Tangents` along δ if layers are to give their ordinary outputs
             together with the derivatives of the linearised network (see
             `HyperLayer`); `None` if they are to give the outputs at the weights
@@ -49,6 +51,7 @@ class Pass:
 
     delta: tf.Tensor | None = None
     values: dict[str, tf.Tensor] | None = None
+    current: dict[str, tf.Tensor] | None = None
     tangents: Tangents | None = None
     peeled: frozenset = frozenset()
     left_out: set = dataclasses.field(default_factory=set)

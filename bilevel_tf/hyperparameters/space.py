@@ -1,20 +1,28 @@
 """The hyperparameters of a model, together."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
 from bilevel_tf import _random
+from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.layout import Layout
+from bilevel_tf.hyperparameters.naming import (
+    check_known,
+    check_scale,
+    collect_scales,
+)
+from bilevel_tf.hyperparameters.priors import Priors
+from bilevel_tf.scales.numbers import held_dtype
 from bilevel_tf.scales.scale import Scale
 
-tfd = tfp.distributions
+# Up to here values are read one by one.
+_FEW = 32
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -33,15 +41,19 @@ class HyperparameterSpace(keras.layers.Layer):
         seed: Integer seed of the perturbations; `None` for a random one. Defaults to
             `None`.
         name: Name of the space. Defaults to one that Keras makes up.
-        dtype: Dtype or dtype policy of λ and σ. Defaults to Keras's.
+        dtype: Dtype or dtype policy of λ and σ, which are held in "float32" if it is a
+            smaller one. Defaults to Keras's.
         trainable: As for any Keras layer; the variables of a space are never
             trainable by Keras itself. Defaults to `True`.
         **named: More hyperparameters: `name=scale`.
 
     Raises:
-        ValueError: If there is no hyperparameter, or a name occurs twice.
-        TypeError: If a name is not a non-empty string, or something that is given as a
-            hyperparameter is not a scale.
+        ValueError: If there is no hyperparameter, a name occurs twice, two would have
+            one name in the logs of `fit`, or a number of a scale cannot be held in
+            `dtype`.
+        TypeError: If a name is not a non-empty string, something that is given as a
+            hyperparameter is not a scale, or a scale is given as `seed`, `name`,
+            `dtype` or `trainable`.
 
     Example:
 
@@ -69,15 +81,16 @@ class HyperparameterSpace(keras.layers.Layer):
         trainable: bool = True,
         **named: Scale,
     ):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
-        self.scales = _collect(hyperparameters, named)
+        options = {"seed": seed, "name": name, "dtype": dtype, "trainable": trainable}
+        scales = collect_scales(hyperparameters, named, options)
+        super().__init__(name=name, dtype=_hold(dtype), trainable=trainable)
+        for key, scale in scales.items():
+            check_scale(key, scale, self.dtype)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._slices, start = {}, 0
-        for key, scale in self.scales.items():
-            self._slices[key] = slice(start, start + scale.size)
-            start += scale.size
-        self._build_variables(start)
+        self.scales = scales
+        self._layout = Layout(scales)
+        self._build_variables(self._layout.size)
         self.built = True
 
     def _build_variables(self, size):
@@ -90,16 +103,15 @@ class HyperparameterSpace(keras.layers.Layer):
             trainable=False,
             initializer="zeros",
         )
-        self.assign({n: scale.initial for n, scale in self.scales.items()})
-        sigma = np.concatenate(
-            [np.full(s.size, s.perturbation_scale) for s in self.scales.values()]
-        )
+        self._assign_checked({n: scale.initial for n, scale in self.scales.items()})
+        scales = list(self.scales.values())
+        sizes = [scale.size for scale in scales]
+        sigma = np.repeat([scale.perturbation_scale for scale in scales], sizes)
         # softplus⁻¹, written so that small scales keep their digits
         self.raw_perturbation_scale.assign(sigma + np.log(-np.expm1(-sigma)))
-        learned = [
-            np.full(s.size, s.learn_perturbation_scale) for s in self.scales.values()
-        ]
-        self._learned_scale = np.concatenate(learned).astype("float32")
+        learned = np.repeat([s.learn_perturbation_scale for s in scales], sizes)
+        self._learned_scale = learned.astype("float32")
+        self._priors = Priors(self._layout)
 
     @property
     def names(self) -> list[str]:
@@ -118,16 +130,40 @@ class HyperparameterSpace(keras.layers.Layer):
     def __contains__(self, name: str) -> bool:
         return name in self.scales
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scales)
+
+    def __len__(self) -> int:
+        return len(self.scales)
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks only for what is no attribute.
+        message = f"'{type(self).__name__}' object has no attribute '{name}'"
+        if name in vars(self).get("scales", ()):
+            message += (
+                f". Hyperparameter '{name}' is space['{name}'], to be given to layers; "
+                f"its present value is space.values()['{name}']"
+            )
+        raise AttributeError(message)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        ours = name in vars(self) or hasattr(type(self), name)
+        if not ours and name in vars(self).get("scales", ()):
+            raise AttributeError(
+                f"Hyperparameter '{name}' is not set as an attribute. Use "
+                f"space.assign({{'{name}': …}}). Received: {show(value)}"
+            )
+        super().__setattr__(name, value)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError(
+            f"A value is set by space.assign({{{name!r}: …}}), and a new hyperparameter "
+            f"is given when the space is made. Received: {show(value)}"
+        )
+
     def check_names(self, names: Iterable[str]) -> None:
         """Raise a `ValueError` that names what is not in the space."""
-        for name in names:
-            if name not in self.scales:
-                close = difflib.get_close_matches(str(name), self.names, n=1)
-                hint = f" Did you mean '{close[0]}'?" if close else ""
-                raise ValueError(
-                    f"Unknown hyperparameter '{name}'.{hint} "
-                    f"The space has: {', '.join(self.names)}"
-                )
+        check_known(names, self.scales)
 
     def constrain(self, unconstrained: tf.Tensor) -> dict[str, tf.Tensor]:
         """Values by name of unconstrained vectors.
@@ -138,18 +174,7 @@ class HyperparameterSpace(keras.layers.Layer):
         Returns:
             Dict from names to tensors `[..., *shape]`.
         """
-        unconstrained = tf.convert_to_tensor(unconstrained)
-        return {name: self._constrain(unconstrained, name) for name in self.scales}
-
-    def _constrain(self, unconstrained, name):
-        scale, batch = self.scales[name], unconstrained.shape[:-1]
-        part = unconstrained[..., self._slices[name]]
-        if batch.is_fully_defined():
-            return scale.constrain(tf.reshape(part, batch + scale.unconstrained_shape))
-        shape = [tf.shape(part)[:-1], list(scale.unconstrained_shape)]
-        part = tf.reshape(part, tf.concat(shape, 0))
-        part.set_shape(batch + scale.unconstrained_shape)
-        return scale.constrain(part)
+        return self._layout.constrain(tf.convert_to_tensor(unconstrained))
 
     def unconstrain(self, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Unconstrained vector of values by name; those left out are current.
@@ -165,24 +190,30 @@ class HyperparameterSpace(keras.layers.Layer):
             ValueError: If a name is unknown.
         """
         self.check_names(values)
-        current, parts = tf.convert_to_tensor(self.unconstrained), []
-        for name, scale in self.scales.items():
-            part = current[self._slices[name]]
-            if name in values:
-                # Single precision would round what is next to an end to the end.
-                value = keras.ops.convert_to_tensor(values[name], dtype="float64")
-                part = tf.reshape(scale.unconstrain(value), [scale.size])
-                part = tf.cast(part, current.dtype)
-            parts.append(part)
-        return tf.concat(parts, 0)
+        current = tf.convert_to_tensor(self.unconstrained)
+        if not values:
+            return current
+        # Single precision would round what is next to an end to the end.
+        values = {n: _to_double(value) for n, value in values.items()}
+        return self._layout.unconstrain(values, current)
 
     def current(self) -> dict[str, tf.Tensor]:
         """Current values by name, as tensors that are differentiable in λ."""
         return self.constrain(tf.convert_to_tensor(self.unconstrained))
 
+    def current_at_once(self) -> dict[str, tf.Tensor] | None:
+        """`current()`, if there are so many values that a pass had better share it.
+
+        A few values are better read one by one, by those layers that need them: the
+        result is `None` then.
+        """
+        return self.current() if len(self.scales) > _FEW else None
+
     def current_value(self, name: str) -> tf.Tensor:
         """Current value of one hyperparameter, differentiable in λ."""
-        return self._constrain(tf.convert_to_tensor(self.unconstrained), name)
+        return self._layout.constrain_one(
+            tf.convert_to_tensor(self.unconstrained), name
+        )
 
     def values(self) -> dict[str, int | float | np.ndarray]:
         """Current values by name: floats, ints, or arrays if vector-valued.
@@ -202,12 +233,25 @@ class HyperparameterSpace(keras.layers.Layer):
                 the hyperparameter's shape. What is left out keeps its value.
 
         Raises:
+            TypeError: If `values` is not a dict.
             ValueError: If a name is unknown, or a value is outside its range or has
                 another shape. No hyperparameter changes then.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                "`values` must be a dict from names to values, such as "
+                f"space.assign({{'{self.names[0]}': …}}). "
+                f"Received: values={show(values)}"
+            )
         self.check_names(values)
-        checked = {n: self.scales[n].check_value(v, n) for n, v in values.items()}
-        self.unconstrained.assign(self.unconstrain(checked))
+        self._assign_checked(
+            {n: self.scales[n].check_value(v, n, self.dtype) for n, v in values.items()}
+        )
+
+    def _assign_checked(self, values):
+        unconstrained = self.unconstrain(values).numpy()
+        self._layout.check_finite(unconstrained, values)
+        self.unconstrained.assign(unconstrained)
 
     def perturbation_scale(self) -> tf.Tensor:
         """σ, `[h]`, positive, differentiable in its raw value."""
@@ -218,9 +262,9 @@ class HyperparameterSpace(keras.layers.Layer):
 
         An array has the shape of the unconstrained form.
         """
-        sigma = self.perturbation_scale()
+        sigma, slices = np.asarray(self.perturbation_scale()), self._layout.slices
         return {
-            n: _to_python(tf.reshape(sigma[self._slices[n]], s.unconstrained_shape))
+            n: _to_python(sigma[slices[n]].reshape(s.unconstrained_shape))
             for n, s in self.scales.items()
         }
 
@@ -240,20 +284,9 @@ class HyperparameterSpace(keras.layers.Layer):
         (Eq. 2.7 of the Δ-STN paper). A hyperparameter with a prior contributes the KL
         divergence from it instead.
         """
-        posterior = tfd.Normal(
+        return self._priors.complexity(
             tf.convert_to_tensor(self.unconstrained), self.perturbation_scale()
         )
-        terms, pieces = -posterior.entropy(), []
-        for name, scale in self.scales.items():
-            part = self._slices[name]
-            if scale.prior is None:
-                pieces.append(terms[part])
-                continue
-            center = scale.unconstrain(scale.prior.center_of(scale.shape))
-            center = tf.cast(tf.reshape(center, [scale.size]), terms.dtype)
-            prior = tfd.Normal(center, tf.cast(scale.prior.scale, terms.dtype))
-            pieces.append(tfd.kl_divergence(posterior[part], prior))
-        return tf.reduce_sum(tf.concat(pieces, 0))
 
     def get_config(self) -> dict[str, Any]:
         """Names, scales and seed; values are variables and saved as such."""
@@ -275,27 +308,19 @@ class HyperparameterSpace(keras.layers.Layer):
         return cls(pairs, **config)
 
 
-def _collect(hyperparameters, named):
-    pairs = hyperparameters or []
-    pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
-    scales = {}
-    for name, scale in [*pairs, *named.items()]:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"A name must be a non-empty string. Received: {name!r}")
-        if name in scales:
-            raise ValueError(f"Hyperparameter '{name}' is given twice.")
-        if not isinstance(scale, Scale):
-            raise TypeError(
-                f"Hyperparameter '{name}' must be a scale such as "
-                f"bilevel_tf.Uniform(0.0, 1.0, initial=0.5). Received: {scale!r}"
-            )
-        scales[name] = scale
-    if not scales:
-        raise ValueError(
-            "A HyperparameterSpace needs at least one hyperparameter, for example "
-            "HyperparameterSpace(dropout=bilevel_tf.Uniform(0.0, 0.95, initial=0.1))"
-        )
-    return scales
+def _hold(dtype):
+    """The dtype or policy of a space: λ in half precision could not move."""
+    policy = keras.dtype_policies.get(dtype)
+    if policy.variable_dtype == held_dtype(policy.variable_dtype):
+        return policy
+    return held_dtype(policy.variable_dtype)
+
+
+def _to_double(value):
+    """A value in double precision, on the host if it is there."""
+    if tf.is_tensor(value) or isinstance(value, (keras.Variable, tf.Variable)):
+        return keras.ops.convert_to_tensor(value, dtype="float64")
+    return np.asarray(value, "float64")
 
 
 def _to_python(tensor, python_type=float):

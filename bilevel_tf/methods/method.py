@@ -110,7 +110,8 @@ class Method:
         Returns:
             The training loss, a scalar, and the predictions, for the metrics.
         """
-        with tf.GradientTape() as tape, begin_pass():
+        current = network.hyperparameters.current_at_once()
+        with tf.GradientTape() as tape, begin_pass(current=current):
             predictions = network(x, training=True)
             loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
             scaled = network.optimizer.scale_loss(loss)

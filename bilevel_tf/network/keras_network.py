@@ -145,7 +145,7 @@ class KerasNetwork(Network):
         mapping = list(zip(variables, [*weights, *hyperparameters], strict=True))
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True),
-            begin_pass(**attributes),
+            begin_pass(current=self.hyperparameters.current_at_once(), **attributes),
         ):
             yield
 

@@ -32,7 +32,8 @@ class RespondingNetwork:
         if current_pass().begun or self.method is None:
             return super().call(inputs, **arguments)
         delta = self.method.prediction_delta(self.hyperparameters)
-        with begin_pass(delta=delta):
+        current = self.hyperparameters.current_at_once()
+        with begin_pass(delta=delta, current=current):
             return super().call(inputs, **arguments)
 
     def call_at(self, inputs: Any, hyperparameters: dict[str, Any]) -> Any:
@@ -81,7 +82,7 @@ class RespondingNetwork:
         delta = space.unconstrain(hyperparameters)
         if self.method.centered:
             delta -= space.unconstrained
-        with begin_pass(delta=delta[None]):
+        with begin_pass(delta=delta[None], current=space.current_at_once()):
             return self(inputs, training=False)
 
     @property

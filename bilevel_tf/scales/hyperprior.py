@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bilevel_tf._arguments import check_positive
+from bilevel_tf._arguments import check_positive, show
+from bilevel_tf.scales.numbers import pack_array, to_array
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -43,13 +44,7 @@ class GaussianHyperprior:
     """
 
     def __init__(self, center: ArrayLike, scale: float = 1.0):
-        try:
-            self.center: float | list = np.asarray(center, float).tolist()
-        except (TypeError, ValueError):
-            raise ValueError(
-                "`center` must be a number, or an array or nested list of numbers. "
-                f"Received: center={center!r}"
-            ) from None
+        self.center = to_array(center, "center")
         self.scale = check_positive(scale, "scale")
 
     def center_of(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -61,13 +56,13 @@ class GaussianHyperprior:
         if np.shape(self.center) not in ((), tuple(shape)):
             raise ValueError(
                 f"`prior.center` must be a number or have shape {tuple(shape)}, as the "
-                f"initial value has. Received: prior.center={self.center}"
+                f"initial value has. Received: prior.center={show(self.center)}"
             )
         return np.broadcast_to(self.center, shape)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments to make this prior again."""
-        return {"center": self.center, "scale": self.scale}
+        return {"center": pack_array(self.center), "scale": self.scale}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GaussianHyperprior":

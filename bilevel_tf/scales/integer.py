@@ -1,13 +1,10 @@
 """A whole number."""
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from bilevel_tf.scales.interval import Interval, stretched_sigmoid
+from bilevel_tf.scales.interval import Interval, stretch, unstretch
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -33,9 +30,9 @@ class Integer(Interval):
             `None`.
 
     Raises:
-        ValueError: If `low` and `high` are not whole numbers in this order, `initial`
-            is not a whole number between them, or `perturbation_scale` is not positive
-            and finite.
+        ValueError: If `low` and `high` are not whole numbers in this order or too
+            large for the dtype of hyperparameters, `initial` is not a whole number
+            between them, or `perturbation_scale` is not positive and finite.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -47,17 +44,17 @@ class Integer(Interval):
 
     differentiable = False
     python_type = int
-
-    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
-        return stretched_sigmoid(self.low, self.high + 1, dtype)
+    stacked = ("low", "high")
 
     def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
-        # A sigmoid that saturates in floating point would reach high + 1.
-        floored = tf.floor(super().constrain(unconstrained))
-        return tf.minimum(floored, tf.cast(self.high, floored.dtype))
+        unconstrained = tf.convert_to_tensor(unconstrained)
+        floored = tf.floor(stretch(unconstrained, self.low, self.high + 1))
+        # Far out the end itself is reached, high + 1.
+        return tf.minimum(floored, tf.constant(self.high, floored.dtype))
 
     def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
-        return super().unconstrain(value + 0.5)
+        value = tf.convert_to_tensor(value) + 0.5
+        return unstretch(value, self.low, self.high + 1)
 
     def allows(self, value: np.ndarray) -> np.ndarray:
         whole = value == np.floor(value)
@@ -73,3 +70,19 @@ class Integer(Interval):
                 f"`low` and `high` must be whole numbers. Received: low={self.low}, "
                 f"high={self.high}"
             )
+
+    def check_dtype(self, dtype: str) -> None:
+        # Rounding of λ then stays well below the width of a whole number.
+        most = 2 ** (np.finfo(dtype).nmant - 1)
+        if max(-self.low, self.high, self.high - self.low) > most:
+            raise ValueError(
+                f"`low` and `high` must be whole numbers from {-most} to {most}, and "
+                f"no further apart than {most}, because {dtype}, in which "
+                "hyperparameters are held, cannot tell others apart. For large counts "
+                f"use LogUniform. Received: low={self.low}, high={self.high}"
+            )
+        super().check_dtype(dtype)
+
+    def _least_share(self, value):
+        # A whole number is in the middle of the values that are rounded to it.
+        return np.full(np.shape(value), 0.5 / (self.high + 1 - self.low))

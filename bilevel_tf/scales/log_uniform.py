@@ -1,12 +1,10 @@
 """A positive number in an interval, on a logarithmic scale."""
 
-import math
-from typing import Any
-
 import keras
-import tensorflow_probability as tfp
+import numpy as np
+import tensorflow as tf
 
-from bilevel_tf.scales.interval import Interval, stretched_sigmoid
+from bilevel_tf.scales.interval import Interval, lesser_share
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -31,8 +29,8 @@ class LogUniform(Interval):
 
     Raises:
         ValueError: If `low` and `high` are not finite, positive numbers in this order,
-            `initial` is not between them, or `perturbation_scale` is not positive and
-            finite.
+            `initial` is not between them, `perturbation_scale` is not positive and
+            finite, or a number cannot be held in the dtype of hyperparameters.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -42,6 +40,8 @@ class LogUniform(Interval):
     0.0001
     """
 
+    stacked = ("low", "high")
+
     def _check_ends(self):
         super()._check_ends()
         if self.low <= 0:
@@ -50,6 +50,23 @@ class LogUniform(Interval):
                 f"Received: low={self.low}"
             )
 
-    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
-        logarithm = stretched_sigmoid(math.log(self.low), math.log(self.high), dtype)
-        return tfp.bijectors.Chain([tfp.bijectors.Exp(), logarithm])
+    def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
+        unconstrained = tf.convert_to_tensor(unconstrained)
+        dtype = unconstrained.dtype
+        low, high = tf.constant(self.low, dtype), tf.constant(self.high, dtype)
+        width = tf.constant(np.log(self.high) - np.log(self.low), dtype)
+        factor = tf.exp(width * lesser_share(unconstrained))
+        return tf.where(unconstrained < 0, low * factor, high / factor)
+
+    def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
+        value = tf.convert_to_tensor(value)
+        low, high = (tf.constant(end, value.dtype) for end in (self.low, self.high))
+        # The logarithm of a ratio, such that a value next to an end is not that end.
+        above = tf.math.log1p((value - low) / low)
+        below = tf.math.log1p((high - value) / value)
+        return tf.math.log(above) - tf.math.log(below)
+
+    def _least_share(self, value):
+        above = np.log1p((value - self.low) / self.low)
+        below = np.log1p((self.high - value) / value)
+        return np.minimum(above, below) / (np.log(self.high) - np.log(self.low))

@@ -1,10 +1,10 @@
 """A number above zero."""
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bilevel_tf.scales.scale import Scale
@@ -28,8 +28,8 @@ class Positive(Scale):
             `None`.
 
     Raises:
-        ValueError: If `initial` is not positive and finite, or `perturbation_scale` is
-            not.
+        ValueError: If `initial` is not positive and finite, `perturbation_scale` is
+            not, or a number cannot be held in the dtype of hyperparameters.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -41,9 +41,13 @@ class Positive(Scale):
     """
 
     ends = (0.0, math.inf)
+    stacked = ()
 
-    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
-        return tfp.bijectors.Softplus()
+    def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softplus(unconstrained)
+
+    def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
+        return tfp.math.softplus_inverse(value)
 
     def allows(self, value: np.ndarray) -> np.ndarray:
         return value > 0

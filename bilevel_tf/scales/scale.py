@@ -10,8 +10,16 @@ import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
 from bilevel_tf import _keras
-from bilevel_tf._arguments import check_positive
+from bilevel_tf._arguments import check_positive, show
 from bilevel_tf.scales.hyperprior import GaussianHyperprior
+from bilevel_tf.scales.numbers import (
+    check_magnitude,
+    held_dtype,
+    loading,
+    pack_array,
+    show_bad,
+    to_array,
+)
 
 
 class Scale:
@@ -43,6 +51,11 @@ class Scale:
       to `True`. If it is `False`, only methods that fit a best response tune the
       hyperparameter; all others refuse it.
     - `python_type`: the type of the entries that users read. Defaults to `float`.
+    - `stacked`: the names of the attributes that hold one number each and on which,
+      entry by entry, the map depends, and on nothing else. A space then maps all
+      scales of the class together, with arrays in these attributes. Set it in the class
+      itself; it is not inherited. Defaults to `None`: only equal scales are mapped
+      together.
 
     If the constructor takes more arguments than this one, pass `initial`,
     `perturbation_scale`, `learn_perturbation_scale` and `prior` on to
@@ -63,8 +76,10 @@ class Scale:
             place of that term. Defaults to `None`.
 
     Raises:
-        ValueError: If `initial` is not in the range, or `perturbation_scale` is not
-            positive and finite.
+        ValueError: If `initial` is not in the range, `perturbation_scale` is not
+            positive and finite, or a number cannot be held in the dtype of
+            hyperparameters: they are at least "float32", and "float64" under such a
+            dtype policy of Keras.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -122,6 +137,7 @@ class Scale:
 
     differentiable: bool = True
     python_type: type = float
+    stacked: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -131,7 +147,7 @@ class Scale:
         learn_perturbation_scale: bool = True,
         prior: GaussianHyperprior | None = None,
     ):
-        self.initial = _to_array(initial, "initial")
+        self.initial = to_array(initial, "initial")
         self.perturbation_scale = check_positive(
             perturbation_scale, "perturbation_scale"
         )
@@ -203,48 +219,85 @@ class Scale:
         bijector = self.bijector(value.dtype)
         return _keras.apply_bijector(bijector, value, inverse=True)
 
-    def check_value(self, value: ArrayLike, argument: str) -> np.ndarray:
+    def check_value(
+        self, value: ArrayLike, argument: str, dtype: str | None = None
+    ) -> np.ndarray:
         """Return `value` as an array if the hyperparameter can take it.
 
         Args:
             value: A number or array-like.
             argument: The name by which the error calls it.
+            dtype: Name of the dtype in which λ is held. Defaults to `None`: that of
+                Keras's dtype policy, but at least "float32".
 
         Raises:
-            ValueError: If `value` has another shape than the initial value, or is not
-                in the range.
+            ValueError: If `value` has another shape than the initial value, is not
+                in the range, or its λ cannot be held in that dtype.
         """
-        array = _to_array(value, argument)
+        array = to_array(value, argument)
         if array.shape != self.shape:
             raise ValueError(
                 f"`{argument}` must have shape {self.shape}, as the initial value "
-                f"has. Received: {argument}={array} of shape {array.shape}"
+                f"has. Received: {argument}={show(array)} of shape {array.shape}"
             )
-        if not np.all(np.isfinite(array)) or not np.all(self.allows(array)):
+        good = np.isfinite(array)
+        if np.all(good):
+            good = np.asarray(self.allows(array))
+        if not np.all(good):
             raise ValueError(
                 f"`{argument}` must be {self.describe()}. "
-                f"Received: {argument}={array.tolist()}"
+                f"Received: {argument}={show_bad(array, ~good)}"
             )
+        self.check_in_dtype(array, argument, dtype or held_dtype())
         return array
+
+    def check_in_dtype(self, value: np.ndarray, argument: str, dtype: str) -> None:
+        """Raise a `ValueError` if the λ of a value in the range does not fit a dtype.
+
+        A scale that knows more of its values than that they must not overflow or
+        underflow overrides this.
+
+        Args:
+            value: The value.
+            argument: The name by which the error calls it.
+            dtype: Name of the dtype in which λ is held.
+        """
+        check_magnitude(value, argument, dtype)
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise a `ValueError` if a number of this scale does not fit a dtype.
+
+        A `HyperparameterSpace` calls this.
+
+        Args:
+            dtype: Name of the dtype in which λ and σ are held.
+        """
+        check_magnitude(self.perturbation_scale, "perturbation_scale", dtype)
+        self.check_in_dtype(self.initial, "initial", dtype)
+        if self.prior is not None:
+            check_magnitude(self.prior.scale, "prior.scale", dtype)
+            center = self.prior.center_of(self.shape)
+            self.check_in_dtype(center, "prior.center", dtype)
 
     def _check(self):
         if self.initial.size == 0:
             raise ValueError("`initial` must not be empty. Received: initial=[]")
-        self.check_value(self.initial, "initial")
-        if self.prior is None:
-            return
-        if not isinstance(self.prior, GaussianHyperprior):
-            raise TypeError(
-                "`prior` must be None or a bilevel_tf.scales.GaussianHyperprior. "
-                f"Received: prior={self.prior!r}"
-            )
-        self.check_value(self.prior.center_of(self.shape), "prior.center")
+        self.check_value(self.initial, "initial", "float64")
+        if self.prior is not None:
+            if not isinstance(self.prior, GaussianHyperprior):
+                raise TypeError(
+                    "`prior` must be None or a bilevel_tf.scales.GaussianHyperprior. "
+                    f"Received: prior={show(self.prior)}"
+                )
+            center = self.prior.center_of(self.shape)
+            self.check_value(center, "prior.center", "float64")
+        self.check_dtype(held_dtype())
 
     def get_config(self) -> dict[str, Any]:
         """Arguments to make this scale again, as plain Python values."""
         prior = self.prior and keras.saving.serialize_keras_object(self.prior)
         return {
-            "initial": self.initial.tolist(),
+            "initial": pack_array(self.initial),
             "perturbation_scale": self.perturbation_scale,
             "learn_perturbation_scale": self.learn_perturbation_scale,
             "prior": prior,
@@ -253,17 +306,8 @@ class Scale:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Scale":
         """The inverse of `get_config`."""
-        return cls(**config)
+        with loading():
+            return cls(**config)
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
-
-
-def _to_array(value: ArrayLike, argument: str) -> np.ndarray:
-    try:
-        return np.asarray(value, "float64")
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"`{argument}` must be a number, or an array or nested list of numbers. "
-            f"Received: {argument}={value!r}"
-        ) from None

@@ -1,11 +1,10 @@
 """Any number."""
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
-import tensorflow_probability as tfp
+import tensorflow as tf
 
 from bilevel_tf.scales.scale import Scale
 
@@ -26,8 +25,8 @@ class Unconstrained(Scale):
             `None`.
 
     Raises:
-        ValueError: If `initial` is not finite, or `perturbation_scale` is not positive
-            and finite.
+        ValueError: If `initial` is not finite, `perturbation_scale` is not positive
+            and finite, or a number cannot be held in the dtype of hyperparameters.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -38,9 +37,13 @@ class Unconstrained(Scale):
     """
 
     ends = (-math.inf, math.inf)
+    stacked = ()
 
-    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
-        return tfp.bijectors.Identity()
+    def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
+        return tf.convert_to_tensor(unconstrained)
+
+    def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
+        return tf.convert_to_tensor(value)
 
     def allows(self, value: np.ndarray) -> np.ndarray:
         return np.isfinite(value)

@@ -1,11 +1,9 @@
 """A number in an interval."""
 
-from typing import Any
-
 import keras
-import tensorflow_probability as tfp
+import tensorflow as tf
 
-from bilevel_tf.scales.interval import Interval, stretched_sigmoid
+from bilevel_tf.scales.interval import Interval, stretch, unstretch
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -29,7 +27,8 @@ class Uniform(Interval):
 
     Raises:
         ValueError: If `low` and `high` are not finite numbers in this order, `initial`
-            is not between them, or `perturbation_scale` is not positive and finite.
+            is not between them, `perturbation_scale` is not positive and finite, or
+            a number cannot be held in the dtype of hyperparameters.
         TypeError: If `prior` is not a `GaussianHyperprior`.
 
     Example:
@@ -40,5 +39,10 @@ class Uniform(Interval):
     0.5
     """
 
-    def bijector(self, dtype: Any) -> tfp.bijectors.Bijector:
-        return stretched_sigmoid(self.low, self.high, dtype)
+    stacked = ("low", "high")
+
+    def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
+        return stretch(tf.convert_to_tensor(unconstrained), self.low, self.high)
+
+    def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
+        return unstretch(tf.convert_to_tensor(value), self.low, self.high)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.hyperparameters.naming import log_name
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 
 
@@ -16,17 +17,14 @@ def hyperparameter_logs(space: HyperparameterSpace) -> dict[str, tf.Tensor]:
     """
     logs = {}
     for name, value in space.current().items():
-        vector = value.shape.rank > 0
-        logs[f"{name}_mean" if vector else name] = (
-            tf.reduce_mean(value) if vector else value
-        )
+        scale = space.scales[name]
+        logs[log_name(name, scale)] = tf.reduce_mean(value) if scale.shape else value
     return logs
 
 
 def log_names(space: HyperparameterSpace) -> list[str]:
     """Return the keys of `hyperparameter_logs`."""
-    scales = space.scales.items()
-    return [name if scale.shape == () else f"{name}_mean" for name, scale in scales]
+    return [log_name(name, scale) for name, scale in space.scales.items()]
 
 
 def check_log_names(model: keras.Model) -> None:

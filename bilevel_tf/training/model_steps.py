@@ -65,7 +65,8 @@ class ModelSteps:
             Values of the metrics by name.
         """
         delta = self.method.prediction_delta(self.hyperparameters)
-        with begin_pass(delta=delta, penalties=False):
+        current = self.hyperparameters.current_at_once()
+        with begin_pass(delta=delta, penalties=False, current=current):
             return super().test_step(data)
 
     def compute_loss(

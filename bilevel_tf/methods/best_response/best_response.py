@@ -167,10 +167,10 @@ class BestResponse(Method):
         """
         space = network.hyperparameters
         epsilon = tf.stop_gradient(space.sample(batch_size(x)))
-        values = space.constrain(epsilon + space.unconstrained)
+        moved = tf.stop_gradient(epsilon + space.unconstrained)
         attributes = {
             "delta": self.train_delta(space, epsilon),
-            "values": tf.nest.map_structure(tf.stop_gradient, values),
+            "values": space.constrain(moved),
         }
         if self.linearized:
             loss, predictions, gradients = linearized_gradients(
@@ -229,7 +229,8 @@ class BestResponse(Method):
             if self.centered:
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
-            with begin_pass(delta=delta, penalties=False):
+            current = space.current_at_once()
+            with begin_pass(delta=delta, penalties=False, current=current):
                 predictions = network(x, training=False)
                 loss = network.compute_loss(
                     x, y, predictions, sample_weight, training=False
