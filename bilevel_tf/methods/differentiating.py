@@ -14,7 +14,7 @@ class Differentiating(Method):
 
     These methods need no special layers. In `fit`, the inner step is Keras's own. The
     outer step makes a `Problem` of the present weights, the batch that the objective is
-    taken on, and `inner_batches` fresh training batches; it finds dQ/dλ and hands it to
+    taken on, and `inner_batches` training batches; it finds dQ/dλ and hands it to
     the hyper-optimizer. `bilevel_tf.hypergradient` uses the same methods on plain
     functions.
 
@@ -31,7 +31,7 @@ class Differentiating(Method):
             fixed. Defaults to 0.
 
     Attributes:
-        inner_batches: How many fresh training batches an outer step needs. Defaults to
+        inner_batches: How many training batches an outer step needs. Defaults to
             1.
         needs_optimizer: Whether the method differentiates optimizer steps, so that it
             reaches hyperparameters of a `TunedOptimizer`. Defaults to `False`.

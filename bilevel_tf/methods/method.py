@@ -57,7 +57,7 @@ class Method:
         TypeError: If the class has no argument of that name.
 
     Attributes:
-        inner_batches: How many fresh training batches an outer step needs, or 0.
+        inner_batches: How many training batches an outer step needs, or 0.
         fixed_batches: Whether all outer steps get the same training batches.
         log_names: Names of what `outer_step` returns.
 
@@ -129,8 +129,8 @@ class Method:
             validation: x, y and sample weights of the batch on which the objective is
                 taken: validation data, or training data if the objective is judged on
                 these.
-            training: The same of `inner_batches` fresh training batches, stacked along
-                a new first axis; `None` if `inner_batches` is 0.
+            training: The same of `inner_batches` training batches, stacked along a new
+                first axis; `None` if `inner_batches` is 0.
 
         Returns:
             What `fit` logs: a scalar for each of `log_names` and for each of the

@@ -123,6 +123,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.progress = rounds.Progress()
         self.outer: rounds.Outer | None = None
         self.example_weights = None
+        self.returns_batches = False
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
         bind_references(self.network.layers, hyperparameters)
@@ -346,8 +347,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
         Args:
             x: Training inputs as in Keras: arrays, `[n, ...]` each, a
-                `tf.data.Dataset`, a `keras.utils.PyDataset` or, if the method and the
-                objective draw no training batches, a generator.
+                `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
             y: Targets, `[n, ...]`. Defaults to `None`, for data sets that have them.
             batch_size: Number of examples in a batch of arrays. Defaults to `None`,
                 which means 32.
@@ -358,12 +358,14 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             validation_split: Share of the training arrays, from their end, that becomes
                 the validation data; in (0, 1), or 0 for none. Ignored if
                 `validation_data` is given. Defaults to 0.
-            validation_data: A tuple of arrays, a `tf.data.Dataset` of batches or a
-                `keras.utils.PyDataset`. If the objective judges on validation data, it
-                is required, and outer steps draw from it without end: arrays are
-                reshuffled on every pass and cut into batches of `batch_size`. Other
-                objectives draw from the training data in the same way. Defaults to
-                `None`.
+            validation_data: A tuple of arrays, a `tf.data.Dataset` of batches, a
+                `keras.utils.PyDataset` or a generator, which is read once and kept in
+                memory. If the objective judges on validation data, it is required, and
+                outer steps draw from it without end: arrays are reshuffled on every
+                pass and cut into equal batches. Training batches for outer steps come
+                from arrays in the same way; of other data they are the last ones that
+                training has used, because `fit` reads `x` only once an epoch. Defaults
+                to `None`.
             sample_weight: Weights of the training examples, as in Keras; or a
                 hyperparameter of shape `[n]`, whose values are then tuned as the
                 weights. That needs arrays in `x`. Defaults to `None`: all weigh the
@@ -371,8 +373,11 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             **kwargs: Arguments that go to `keras.Model.fit` as they are: `shuffle`
                 (whether to shuffle arrays), `class_weight` (a dict; not for methods
                 that differentiate training), `initial_epoch`, `steps_per_epoch`,
-                `validation_steps`, `validation_batch_size` and `validation_freq` (these
-                three for the evaluation after an epoch).
+                `validation_batch_size` (of validation arrays, in outer steps as well;
+                by default `batch_size`), `validation_steps` (number of validation
+                batches, from the first, that are used, in outer steps as well; by
+                default all; required if the data have no end) and `validation_freq`
+                (for the evaluation after an epoch alone).
 
         Returns:
             The `History`. It has the hyperparameters by name beside the metrics, on the
@@ -380,8 +385,9 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
         Raises:
             ValueError: If the model is not compiled; if the objective needs validation
-                data, and there are none; or if the method or the objective cannot take
-                these data.
+                data, and there are none; if data fit neither each other nor the model,
+                or a number is out of range; or if the method or the objective cannot
+                take these data.
             TypeError: If data are of a kind that the method or objective cannot take.
             FloatingPointError: If the loss or a hyperparameter becomes NaN or
                 infinite. Weights, responses, hyperparameters and optimizers then have
@@ -410,18 +416,18 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
                 "does not see `class_weight`. Use `sample_weight` instead. "
                 f"Received: class_weight={kwargs['class_weight']!r}"
             )
+        numbers = {"batch_size": batch_size, "epochs": epochs, **kwargs}
+        numbers["validation_split"] = validation_split
         (x, y, sample_weight), validation_data, feed = prepare_data(
-            self,
-            (x, y, sample_weight),
-            validation_data,
-            validation_split,
-            batch_size or 32,
+            self, (x, y, sample_weight), validation_data, numbers
         )
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = hyperparameter_logs(self.hyperparameters)
         names = *method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
-        self.outer = rounds.Outer(iter(distribute(feed)), logs)
+        self.outer = rounds.Outer(
+            lambda start: iter(distribute(feed(start))), logs, feed.recent
+        )
         history = super().fit(
             x,
             y,

@@ -56,7 +56,11 @@ class FitCallback(keras.callbacks.Callback):
             for name, value in (logs or {}).items()
             if name in watched and not np.all(np.isfinite(value))
         ]
-        self._stop_if(bad, f"at step {batch + 1}")
+        # If the loss of the step is sound, the outer step after it was not.
+        on_validation = self.model.objective.judged_on == "validation"
+        outer = on_validation and "'loss'" not in bad
+        data = "validation data" if outer else "training data"
+        self._stop_if(bad, f"at step {batch + 1}", data)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Stop if a variable is not finite; else count the epoch."""
@@ -65,7 +69,7 @@ class FitCallback(keras.callbacks.Callback):
         self._stop_if(bad, "at the end")
         self.model.progress.epochs += 1
 
-    def _stop_if(self, bad, when):
+    def _stop_if(self, bad, when, data="training and validation data"):
         if not bad:
             return
         for variable, value in self._kept:
@@ -77,7 +81,7 @@ class FitCallback(keras.callbacks.Callback):
             f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
             "have been restored to their values at the start of this epoch. Try a "
             "smaller learning rate, set `clipnorm` in the optimizers, or look for NaN "
-            "in the data."
+            f"in the {data}."
         )
 
     def _list_variables(self):

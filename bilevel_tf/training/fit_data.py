@@ -1,63 +1,107 @@
 """The data given to `fit`, made ready for inner and outer steps."""
 
+import threading
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from bilevel_tf.training import example_weights
-from bilevel_tf.training.validation_feed import (
-    check_validation,
-    outer_feed,
-    split_validation,
+from bilevel_tf.training.data_checks import (
+    check_arrays,
+    count_examples,
+    is_arrays,
 )
+from bilevel_tf.training.fit_arguments import check_fit_arguments, choose_batch_size
+from bilevel_tf.training.py_datasets import InTurn, runs_in_one_thread
+from bilevel_tf.training.recent_batches import RecentBatches
+from bilevel_tf.training.validation_data import check_validation, split_validation
+from bilevel_tf.training.validation_feed import OuterFeed
 
 
 def prepare_data(
-    model: keras.Model,
-    data: tuple,
-    validation_data: Any,
-    validation_split: float,
-    batch_size: int,
-) -> tuple[tuple, Any, tf.data.Dataset]:
-    """Check the data, split them, and make batches for the outer steps.
+    model: keras.Model, data: tuple, validation_data: Any, arguments: dict[str, Any]
+) -> tuple[tuple, Any, OuterFeed]:
+    """Check the data, split them, and make what outer steps draw from.
 
     Args:
         model: The compiled `BilevelModel`.
         data: x, y and sample weights, as given to `fit`.
         validation_data: As given to `fit`.
-        validation_split: As given to `fit`.
-        batch_size: Size of the batches that arrays are cut into.
+        arguments: The other arguments of `fit` by name.
 
     Returns:
-        The training data and the validation data for Keras, and the `tf.data.Dataset`
-        that outer steps draw from.
+        The training data and the validation data for Keras, and the feed of outer
+        steps.
     """
-    data, validation_data = _split(model, data, validation_data, validation_split)
-    data = model.objective.prepare(model.network, *data)
-    on_validation = model.objective.judged_on == "validation"
-    feed = outer_feed(
-        check_validation(validation_data) if on_validation else data,
-        data,
-        batch_size,
-        # Outer batches go on from the point at which an interrupted fit stopped.
-        model.progress.outer_steps,
-        model.method,
+    check_fit_arguments(arguments)
+    data, validation_data = _split(
+        model, data, validation_data, arguments.get("validation_split", 0.0)
     )
+    steps = arguments.get("validation_steps")
+    validation_data = check_validation(model, validation_data, steps)
+    data = model.objective.prepare(model.network, *data)
+    data, validation_data = _read_in_turn(data, validation_data)
+    feed = _make_feed(model, data, validation_data, arguments)
+    if (feed.recent is not None) != model.returns_batches:
+        # The traced step returns its batches or does not: trace anew.
+        model.returns_batches, model.train_function = feed.recent is not None, None
     return data, validation_data, feed
 
 
-def _split(model, data, validation_data, validation_split):
+def _split(model, data, validation_data, share):
     """Apply the split, and number the examples if their weights are tuned."""
     x, y, weight = data
     reference = example_weights.find_reference(weight)
     if reference is not model.example_weights:
         # The traced step has the old way of finding weights built in: trace anew.
         model.example_weights, model.train_function = reference, None
-    if reference is None:
-        return split_validation(data, validation_data, validation_split)
-    reference.bind(model.hyperparameters)
-    data, validation_data = split_validation(
-        (x, y, None), validation_data, validation_split
+    if reference is not None:
+        reference.bind(model.hyperparameters)
+        weight = None
+    data = x, y, weight
+    if is_arrays(data) and keras.tree.flatten(x):
+        check_arrays(model, data, "")
+    data, validation_data = split_validation(data, validation_data, share)
+    if reference is not None:
+        data = example_weights.number_examples(reference, data, model)
+    return data, validation_data
+
+
+def _read_in_turn(data, validation_data):
+    """Let the training data wait while outer steps read validation data, and reverse.
+
+    A user who asks for parallel workers has code that may run in parallel.
+    """
+    if not isinstance(validation_data, keras.utils.PyDataset):
+        return data, validation_data
+    lock = threading.Lock()
+    x, *rest = data
+    x = InTurn(x, lock) if runs_in_one_thread(x) else x
+    if runs_in_one_thread(validation_data):
+        validation_data = InTurn(validation_data, lock)
+    return (x, *rest), validation_data
+
+
+def _make_feed(model, data, validation_data, arguments):
+    """Make the feed of outer steps from checked data."""
+    method = model.method
+    judged = validation_data if model.objective.judged_on == "validation" else None
+    arrays = is_arrays(data)
+    draws = judged is None or (method.inner_batches and not method.fixed_batches)
+    recent = None
+    if draws and not arrays:
+        recent = RecentBatches(max(method.inner_batches, 1), method.valid_steps)
+    batch_size, steps = arguments.get("batch_size"), arguments.get("validation_steps")
+    sizes = (
+        _size(judged, arguments.get("validation_batch_size") or batch_size, steps),
+        _size(data, batch_size, arguments.get("steps_per_epoch")),
     )
-    return example_weights.number_examples(reference, data, model), validation_data
+    training = data if arrays else data[0]
+    return OuterFeed(judged, training, sizes, method, steps, recent, model.progress)
+
+
+def _size(data, batch_size, steps):
+    """Return the size of the batches that data are cut into, if they are arrays."""
+    if not isinstance(data, tuple) or not is_arrays(data):
+        return 0
+    return choose_batch_size(count_examples(data), batch_size, steps)

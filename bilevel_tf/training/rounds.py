@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.training.py_datasets import without_none
+from bilevel_tf.training.recent_batches import RecentBatches
 
 
 class Progress:
@@ -34,12 +36,33 @@ class Outer:
     """What the outer steps of one `fit` need and leave behind.
 
     Attributes:
-        iterator: Endless iterator over tuples of batches.
+        feed: Function of a number n that returns an endless iterator over tuples of
+            batches. Its first element is for the outer step after n others.
         logs: Dict of scalars that the last outer step logged.
+        recent: The last training batches, if outer steps draw from them, or `None`.
     """
 
-    iterator: Iterator
+    feed: Callable[[int], Iterator]
     logs: dict
+    recent: RecentBatches | None = None
+
+    def __post_init__(self):
+        self._iterator, self._made_for = None, None
+
+    def iterator_at(self, outer_steps: int) -> Iterator:
+        """Return the iterator whose next element is for this outer step.
+
+        A callback may load a checkpoint, so that the count of outer steps is another
+        than it was. The iterator is then made anew.
+
+        Args:
+            outer_steps: Number of outer steps taken before.
+        """
+        specs = None if self.recent is None else self.recent.specs
+        if self._iterator is None or self._made_for != (outer_steps, specs):
+            self._iterator = self.feed(outer_steps)
+        self._made_for = outer_steps + 1, specs
+        return self._iterator
 
 
 def make_train_function(model: keras.Model) -> Callable:
@@ -57,13 +80,14 @@ def make_train_function(model: keras.Model) -> Callable:
         A function of the iterator over training data that returns logs.
     """
     method, progress = model.method, model.progress
-    inner = InnerSteps(model, math.gcd(model.steps_per_execution, method.train_steps))
+    inner = InnerSteps(model, _choose_block(model))
     outer = _keras.make_step_function(model, model.outer_train_step)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):
             with _set_steps_per_execution(model, 1):
-                model.outer.logs = outer(model.outer.iterator)
+                iterator = model.outer.iterator_at(progress.outer_steps)
+                model.outer.logs = outer(iterator)
             progress.outer_steps += 1
 
     def function(iterator):
@@ -90,6 +114,17 @@ def make_train_function(model: keras.Model) -> Callable:
     return function
 
 
+def _choose_block(model):
+    """Return how many inner steps run in one call."""
+    method, replicas = model.method, model.distribute_strategy.num_replicas_in_sync
+    if model.returns_batches and (
+        max(method.inner_batches, method.valid_steps, replicas) > 1
+    ):
+        # A block returns its last batch alone, and none on several replicas.
+        return 1
+    return math.gcd(model.steps_per_execution, method.train_steps)
+
+
 class InnerSteps:
     """Inner steps, one at a time or in blocks that count how many they took.
 
@@ -101,7 +136,11 @@ class InnerSteps:
     def __init__(self, model: keras.Model, block: int):
         self.block = block
         self._model = model
-        self._single = _keras.make_step_function(model, model.train_step)
+        # Keras averages what several replicas return.
+        several = model.distribute_strategy.num_replicas_in_sync > 1
+        self._returns_batch = model.returns_batches and not several
+        self._fetches_batch = model.returns_batches and several
+        self._single = _keras.make_step_function(model, self._step)
         if block > 1:
             with model.distribute_strategy.scope():
                 first = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -121,18 +160,44 @@ class InnerSteps:
         if steps == 1:
             # Fetch the batch first: a step that finds no data would still advance the
             # random seeds.
-            several = self._model.steps_per_execution > 1
-            batches = [next(iterator)] if several else iterator
+            fetches = self._fetches_batch or self._model.steps_per_execution > 1
+            batches = [next(iterator)] if fetches else iterator
             with _set_steps_per_execution(self._model, 1):
-                return self._single(batches), 1
+                logs = self._keep_batch(self._single(batches))
+            if self._fetches_batch:
+                self._keep(self._gather(batches[0]))
+            return logs, 1
         self._taken.assign(0)
         with _set_steps_per_execution(self._model, steps):
-            logs = self._several(iterator)
+            logs = self._keep_batch(self._several(iterator))
         return logs, int(self._taken)
 
-    def _step_and_count(self, data: Any) -> dict:
+    def _step_and_count(self, data: Any) -> Any:
         self._taken.assign_add(1)
-        return self._model.train_step(data)
+        return self._step(data)
+
+    def _step(self, data: Any) -> Any:
+        """Take a step; return its logs, with the batch if outer steps need that."""
+        logs = self._model.train_step(data)
+        return (logs, without_none(data)) if self._returns_batch else logs
+
+    def _keep_batch(self, returned: Any) -> dict:
+        """Keep the batch that a step returned, if any, and return the logs."""
+        if not self._returns_batch:
+            return returned
+        logs, batch = returned
+        self._keep(batch)
+        return logs
+
+    def _keep(self, batch):
+        self._model.outer.recent.keep(batch, self._model.progress.epochs)
+
+    def _gather(self, batch):
+        """Put the parts of a batch that are on the replicas together."""
+        parts = self._model.distribute_strategy.experimental_local_results
+        return keras.tree.map_structure(
+            lambda values: tf.concat(parts(values), 0), without_none(batch)
+        )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Endless batches for the outer steps."""
 
+import itertools
 from typing import Any
 
 import keras
@@ -7,96 +8,90 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf.methods.method import Method
+from bilevel_tf.training.py_datasets import (
+    find_signature,
+    first_batches,
+    read_passes,
+    without_none,
+)
+from bilevel_tf.training.recent_batches import RecentBatches, last_of_stack
 
 # Fixed, because the feed of outer steps is not autotuned.
 BATCHES_AHEAD = 2
 PARALLEL_CALLS = 2
 
 
-def split_validation(
-    training_data: tuple, validation_data: Any, validation_split: float
-) -> tuple[tuple, Any]:
-    """Apply `validation_split`, unless there are validation data.
+class OuterFeed:
+    """What outer steps draw from.
+
+    What a user's data must be asked for beforehand is read when the object is made.
 
     Args:
-        training_data: x, y and sample weights.
-        validation_data: As given to `fit`.
-        validation_split: Share of the training arrays, from their end, or 0.
-
-    Returns:
-        Training data and validation data.
-
-    Raises:
-        ValueError: If the share is not between 0 and 1, or the data are not arrays.
-    """
-    if validation_data is None and validation_split:
-        return _split(training_data, validation_split)
-    return training_data, validation_data
-
-
-def check_validation(validation_data: Any) -> Any:
-    """Return the validation data if there are any.
-
-    Raises:
-        ValueError: If there are none, or they are empty.
-        TypeError: If they are of a kind that `fit` does not take.
-    """
-    if validation_data is None:
-        raise ValueError(
-            "A BilevelModel tunes its hyperparameters on validation data: pass "
-            "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit, "
-            "or compile it with an objective that is judged on the training data. "
-            "Received: validation_data=None"
-        )
-    _check_kind(validation_data)
-    if _is_empty(validation_data):
-        raise ValueError(
-            "`validation_data` is empty: it has no examples. Received: "
-            f"{type(validation_data).__name__}"
-        )
-    return validation_data
-
-
-def outer_feed(
-    outer_data: Any, training_data: tuple, batch_size: int, start: int, method: Method
-) -> tf.data.Dataset:
-    """Make the data set that outer steps draw from.
-
-    Args:
-        outer_data: The data that the objective is taken on: validation data, as given
-            to `fit`, or `training_data` itself.
-        training_data: x, y and sample weights, as given to `fit`.
-        batch_size: Size of the batches that arrays are cut into.
-        start: Number of outer steps taken before.
+        judged: The validation data, if the objective is taken on these, or `None`: it
+            is taken on the training data.
+        training: Tuple of the training arrays, or `x` if it is no array.
+        sizes: Sizes of the batches that `judged` and `training` are cut into, if they
+            are arrays.
         method: The method, whose `inner_batches` says how many training batches an
             outer step needs, and whose `fixed_batches` whether these are always the
             same.
-
-    Returns:
-        An endless `tf.data.Dataset` of tuples of one batch to judge on and, if
-        `inner_batches` is not 0, that many training batches, stacked along a new first
-        axis.
+        steps: How many batches of `judged` are used, from its first. Defaults to
+            `None`: all.
+        recent: The last training batches, if outer steps draw training batches and
+            `training` is no arrays.
+        progress: The counts of the model, if there are `recent` batches.
 
     Raises:
-        TypeError: If training batches are needed and `fit` got a generator, which
-            can be read only once.
+        TypeError: If batches are fixed and the training data can be read only once.
+
+    Call arguments:
+        start: Number of outer steps taken before.
+
+    Returns:
+        A call returns an endless `tf.data.Dataset` of tuples of one batch to judge on
+        and, if `inner_batches` is not 0, that many training batches, stacked along a
+        new first axis.
     """
-    if outer_data is training_data:
-        outer_data = _readable_again(training_data)
-    outer = endless(outer_data, batch_size, start)
-    inner_batches = method.inner_batches
-    if not inner_batches:
-        return _switch_autotuning_off(tf.data.Dataset.zip((outer,)))
-    data = _readable_again(training_data)
-    if data is training_data:
-        first = 0 if method.fixed_batches else start * inner_batches
-        training = endless(data, batch_size, first)
-    else:
-        training = _make_batches_equal(endless(data, batch_size, start), data)
-    training = training.batch(inner_batches)
-    if method.fixed_batches:
-        training = training.take(1).cache().repeat()
-    return _switch_autotuning_off(tf.data.Dataset.zip((outer, training)))
+
+    def __init__(
+        self,
+        judged: Any,
+        training: Any,
+        sizes: tuple[int, int],
+        method: Method,
+        steps: int | None = None,
+        recent: RecentBatches | None = None,
+        progress: Any = None,
+    ):
+        self.recent = recent
+        self._progress = progress
+        self._count = method.inner_batches
+        self._fixed = None
+        if self._count and method.fixed_batches:
+            self._fixed = _stack_first_batches(training, sizes[1], self._count)
+        self._training = None
+        draws = judged is None or (self._count and self._fixed is None)
+        if draws and recent is None:
+            self._training = Endless(training, sizes[1])
+        self._judged = self._training
+        if judged is not None:
+            self._judged = Endless(judged, sizes[0], steps)
+
+    def __call__(self, start: int) -> tf.data.Dataset:
+        feeds = [self._feed_judged(start)]
+        if self._fixed is not None:
+            feeds.append(tf.data.Dataset.from_tensors(self._fixed).repeat())
+        elif self._count and self.recent is not None:
+            feeds.append(self.recent.feed(self._count, self._progress))
+        elif self._count:
+            feeds.append(self._training(start * self._count).batch(self._count))
+        return _switch_autotuning_off(tf.data.Dataset.zip(tuple(feeds)))
+
+    def _feed_judged(self, start):
+        if self._judged is not None:
+            return self._judged(start)
+        stacks = self.recent.feed(1, self._progress)
+        return stacks.map(lambda *stack: last_of_stack(stack))
 
 
 def _switch_autotuning_off(feed):
@@ -110,51 +105,65 @@ def _switch_autotuning_off(feed):
     return feed.with_options(options)
 
 
-def _readable_again(training_data):
-    """Return `x` if it is a data set, or the tuple of arrays."""
-    x = training_data[0]
-    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
-        return x
-    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
-        return training_data
-    raise TypeError(
-        "Outer steps draw training batches of their own, so that `x` must be arrays, a "
-        "tf.data.Dataset or a keras.utils.PyDataset. "
-        f"Received: x of type {type(x).__name__}"
-    )
-
-
-def _make_batches_equal(feed, dataset):
-    """Cut a feed into batches of the size of the data set's first, to be stacked."""
-    first = dataset[0] if isinstance(dataset, keras.utils.PyDataset) else None
-    first = first if first is not None else next(iter(dataset))
-    size = len(keras.tree.flatten(first)[0])
-    return feed.rebatch(size, drop_remainder=True)
-
-
-def endless(data: Any, batch_size: int, start: int) -> tf.data.Dataset:
-    """Make an endless `tf.data.Dataset` of batches.
+class Endless:
+    """Endless batches of the user's data.
 
     Batches of arrays may begin in one pass over the data and end in the next, so that
     all have the same size. Every pass has an order of its own, which depends only on
-    the number of the pass.
+    the number of the pass. So has every pass over a `PyDataset`, whose batches are read
+    when they are asked for and not before. A `tf.data.Dataset` is repeated as it is.
 
     Args:
         data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
         batch_size: Size of the batches that arrays are cut into.
-        start: Number of batches drawn before; arrays go on from there.
+        steps: How many batches are used, from the first. Defaults to `None`: all.
+
+    Call arguments:
+        start: Number of batches drawn before; the data go on from there.
+
+    Returns:
+        A call returns an endless `tf.data.Dataset`.
     """
-    if isinstance(data, tf.data.Dataset):
-        feed = data.repeat()
-    elif isinstance(data, keras.utils.PyDataset):
-        feed = _feed_py_dataset(data)
-    else:
-        feed = _feed_arrays(tuple(data), batch_size, start)
-    return feed.prefetch(BATCHES_AHEAD)
+
+    def __init__(self, data: Any, batch_size: int, steps: int | None = None):
+        self._data = data
+        self._batch_size = batch_size
+        self._steps = steps
+        self._signature = None
+        if isinstance(data, keras.utils.PyDataset):
+            # Two batches, as Keras does, to see which axes vary.
+            self._signature = find_signature(first_batches(data, 2))
+
+    def __call__(self, start: int) -> tf.data.Dataset:
+        data, steps = self._data, self._steps
+        if self._signature is not None:
+            return tf.data.Dataset.from_generator(
+                lambda: read_passes(data, start, steps),
+                output_signature=self._signature,
+            )
+        if isinstance(data, tf.data.Dataset):
+            feed = _repeat(data if steps is None else data.take(steps), start)
+        else:
+            most = None if steps is None else steps * self._batch_size
+            feed = _shuffle_arrays(data, self._batch_size, start, most)
+        return feed.prefetch(BATCHES_AHEAD)
 
 
-def _feed_arrays(data, batch_size, start):
-    data = keras.tree.map_structure(tf.convert_to_tensor, _drop_none(data))
+def _repeat(data, start):
+    """Repeat a data set from the batch after the first `start`."""
+    count = int(data.cardinality())
+    if start and count == tf.data.UNKNOWN_CARDINALITY:
+        count = int(data.reduce(np.int64(0), lambda total, *batch: total + 1))
+    skipped = start % count if count > 0 else start
+    if not skipped:
+        return data.repeat()
+    return data.skip(skipped).concatenate(data.repeat())
+
+
+def _shuffle_arrays(data, batch_size, start, most):
+    data = keras.tree.map_structure(
+        lambda array: tf.convert_to_tensor(array[:most]), without_none(data)
+    )
     count = keras.tree.flatten(data)[0].shape[0]
 
     def batch(number):
@@ -174,75 +183,24 @@ def _feed_arrays(data, batch_size, start):
     return numbers.map(batch, num_parallel_calls=PARALLEL_CALLS)
 
 
-def _feed_py_dataset(dataset):
-    def batches():
-        while True:
-            for index in np.random.permutation(dataset.num_batches):
-                yield _convert_to_arrays(dataset[int(index)])
-            dataset.on_epoch_end()
-
-    def spec(array):
-        return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
-
-    signature = keras.tree.map_structure(spec, _convert_to_arrays(dataset[0]))
-    return tf.data.Dataset.from_generator(batches, output_signature=signature)
-
-
-def _convert_to_arrays(batch):
-    return keras.tree.map_structure(np.asarray, _drop_none(tuple(batch)))
-
-
-def _drop_none(data):
-    return tuple(_replace_lists(part) for part in data if part is not None)
-
-
-def _replace_lists(part):
-    """Put tuples in place of lists, which tf.data would stack."""
-    if isinstance(part, (list, tuple)):
-        return tuple(_replace_lists(each) for each in part)
-    if isinstance(part, dict):
-        return {key: _replace_lists(each) for key, each in part.items()}
-    return part
-
-
-def _check_kind(validation_data):
-    kinds = (tuple, list, tf.data.Dataset, keras.utils.PyDataset)
-    if not isinstance(validation_data, kinds):
+def _stack_first_batches(data, batch_size, count):
+    """Stack the first batches of the data; smaller ones, as the last, are left out."""
+    if isinstance(data, tuple):
+        source = iter(Endless(data, batch_size)(0))
+    elif isinstance(data, keras.utils.PyDataset):
+        batches = first_batches(data, count + 1)
+        source = itertools.cycle(batches)
+    elif isinstance(data, tf.data.Dataset):
+        source = iter(data.repeat())
+    else:
         raise TypeError(
-            "`validation_data` must be a tuple of arrays, a tf.data.Dataset or a "
-            f"keras.utils.PyDataset. Received: {type(validation_data).__name__}"
+            "`fixed_batches=True` needs data that can be read again: `x` must be "
+            "arrays, a tf.data.Dataset or a keras.utils.PyDataset. "
+            f"Received: x of type {type(data).__name__}"
         )
-
-
-def _is_empty(validation_data):
-    if isinstance(validation_data, tf.data.Dataset):
-        count = int(validation_data.cardinality())
-        if count == tf.data.UNKNOWN_CARDINALITY:
-            return next(iter(validation_data), None) is None
-        return count == 0
-    if isinstance(validation_data, keras.utils.PyDataset):
-        return validation_data.num_batches == 0
-    arrays = keras.tree.flatten(_drop_none(tuple(validation_data)))
-    return min((len(array) for array in arrays), default=0) == 0
-
-
-def _split(training_data, share):
-    if not 0 < share < 1:
-        raise ValueError(
-            "`validation_split` must be between 0 and 1. "
-            f"Received: validation_split={share}"
-        )
-    arrays = [a for a in keras.tree.flatten(training_data) if a is not None]
-    if not all(hasattr(array, "shape") for array in arrays):
-        raise ValueError(
-            "`validation_split` works on arrays only. Pass `validation_data`. "
-            f"Received: validation_split={share}, and data that are not arrays"
-        )
-    first = int(len(arrays[0]) * (1.0 - share))
-
-    def cut(part):
-        return keras.tree.map_structure(
-            lambda array: None if array is None else array[part], training_data
-        )
-
-    return cut(slice(None, first)), cut(slice(first, None))
+    batches = (without_none(batch) for batch in source)
+    first = next(batches)
+    size = len(keras.tree.flatten(first)[0])
+    whole = (b for b in batches if len(keras.tree.flatten(b)[0]) == size)
+    stack = [first, *itertools.islice(whole, count - 1)]
+    return keras.tree.map_structure(lambda *each: tf.stack(each), *stack)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.validation_feed import outer_feed
+from bilevel_tf.training.validation_feed import OuterFeed
 from tests.methods.problems import central_differences
 from tests.training.models import data
 
@@ -149,7 +149,7 @@ def test_a_run_may_restart_with_the_same_batches(method):
     batches = []
     x, y = data(44)
     rates, ends = [], []
-    feed = outer_feed(data(10, seed=1), (x, y, None), 8, 0, model.method)
+    feed = OuterFeed(data(10, seed=1), (x, y, None), (8, 8), model.method)(0)
     for batch in feed.take(3):
         rates.append(tuned.space.values())
         batches.append(batch[1])

@@ -324,8 +324,11 @@ def test_nan_in_validation_data():
     model, kept = classifier(bt.DeltaSTN(train_steps=2)), Kept()
     x, y = data(8)
     x[3] = np.nan
-    with pytest.raises(FloatingPointError, match=r"'l2', 'rate' became .* step 2 of"):
-        fit(model, (x, y), data(40), batch_size=8, callbacks=[kept])
+    with pytest.raises(ValueError, match=r"`validation_data` has NaN .* `x`.*ple 3"):
+        fit(model, (x, y), data(40))
+    message = r"'l2', 'rate' became .* step 2 of.* NaN in the validation data"
+    with pytest.raises(FloatingPointError, match=message):
+        fit(model, slices(x, y), data(40), batch_size=8, callbacks=[kept])
     assert_restored(model, kept)
 
 
