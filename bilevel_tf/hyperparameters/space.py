@@ -123,6 +123,11 @@ class HyperparameterSpace(keras.layers.Layer):
         """h, the length of the unconstrained vector."""
         return self.unconstrained.shape[0]
 
+    @property
+    def slices(self) -> dict[str, slice]:
+        """The place of each hyperparameter in the unconstrained vector, by name."""
+        return self._layout.slices
+
     def __getitem__(self, name: str) -> Hyperparameter:
         self.check_names([name])
         return Hyperparameter(name, self.scales[name], self)
@@ -262,7 +267,7 @@ class HyperparameterSpace(keras.layers.Layer):
 
         An array has the shape of the unconstrained form.
         """
-        sigma, slices = np.asarray(self.perturbation_scale()), self._layout.slices
+        sigma, slices = np.asarray(self.perturbation_scale()), self.slices
         return {
             n: _to_python(sigma[slices[n]].reshape(s.unconstrained_shape))
             for n, s in self.scales.items()

@@ -50,13 +50,22 @@ class LogUniform(Interval):
                 f"Received: low={self.low}"
             )
 
+    def check_dtype(self, dtype: str) -> None:
+        super().check_dtype(dtype)
+        # A factor of the derivative.
+        if self.high > np.finfo(dtype).max / (np.log(self.high) - np.log(self.low)):
+            raise ValueError(
+                f"`high` is so large that derivatives overflow in {dtype}, in which "
+                f"hyperparameters are held. Received: low={self.low}, high={self.high}"
+            )
+
     def constrain(self, unconstrained: tf.Tensor) -> tf.Tensor:
         unconstrained = tf.convert_to_tensor(unconstrained)
         dtype = unconstrained.dtype
         low, high = tf.constant(self.low, dtype), tf.constant(self.high, dtype)
         width = tf.constant(np.log(self.high) - np.log(self.low), dtype)
-        factor = tf.exp(width * lesser_share(unconstrained))
-        return tf.where(unconstrained < 0, low * factor, high / factor)
+        part, lower = width * lesser_share(unconstrained), unconstrained < 0
+        return tf.where(lower, low, high) * tf.exp(tf.where(lower, part, -part))
 
     def unconstrain(self, value: tf.Tensor) -> tf.Tensor:
         value = tf.convert_to_tensor(value)

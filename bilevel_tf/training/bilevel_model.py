@@ -21,6 +21,7 @@ from bilevel_tf.training.callbacks import FitCallback, put_first
 from bilevel_tf.training.compile_arguments import (
     choose_method,
     choose_objective,
+    make_hyper_optimizer,
     make_optimizer,
     scale_loss_like,
 )
@@ -246,7 +247,10 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
                 layers add.
             hyper_optimizer: Optimizer of λ and σ. It steps on the unconstrained scale,
                 in whose units its learning rate is. Defaults to
-                `keras.optimizers.RMSprop(1e-2)`, which the Δ-STN paper uses on images.
+                `keras.optimizers.RMSprop(1e-2, epsilon=1e-36)`, the Δ-STN paper's on
+                images: λ moves at one speed, however small hypergradients are. Keras's
+                own epsilon of 1e-7 slows down hypergradients below 3e-4, which are
+                usual near an end of a range, in "rmsprop" too.
             response_optimizer: Optimizer of the best response Θ. Defaults to a copy of
                 `optimizer` that follows its learning rate, because Alg. 1 of the Δ-STN
                 paper has one learning rate for both. Methods that fit no response do
@@ -304,8 +308,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.response_optimizer = scale_loss_like(response, self.optimizer)
         self.response_follows = response_optimizer is None
         self.response_optimizer.build(self.network.response_variables)
-        default = keras.optimizers.RMSprop(1e-2)
-        self.hyper_optimizer = make_optimizer(hyper_optimizer, default)
+        self.hyper_optimizer = make_hyper_optimizer(hyper_optimizer)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
 
     def _build_stages(self, objective: Objective, method: Method) -> None:

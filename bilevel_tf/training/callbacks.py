@@ -8,6 +8,12 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import log_names
+from bilevel_tf.training.lost_hyperparameters import explain_lost, warn_of_lost
+
+_USUAL_CAUSES = (
+    "Try a smaller learning rate, set `clipnorm` in the optimizers, or look for NaN in "
+    "the {data}."
+)
 
 
 def put_first(first: keras.callbacks.Callback, callbacks: Any) -> list:
@@ -36,6 +42,7 @@ class FitCallback(keras.callbacks.Callback):
         self._epoch = epoch
         self._kept = [(v, np.asarray(v.value)) for v in self._list_variables()]
         self._progress = dict(vars(self.model.progress))
+        self._start = np.asarray(self.model.hyperparameters.unconstrained)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Pass a learning rate that another callback set on to the responses."""
@@ -67,11 +74,13 @@ class FitCallback(keras.callbacks.Callback):
         # No loss shows the effect of the last steps, nor of responses during warm-up.
         bad = [v.path for v, _ in self._kept if not _is_finite(v)]
         self._stop_if(bad, "at the end")
+        warn_of_lost(self.model.hyperparameters, self._start)
         self.model.progress.epochs += 1
 
     def _stop_if(self, bad, when, data="training and validation data"):
         if not bad:
             return
+        lost = explain_lost(self.model.hyperparameters, self._start)
         for variable, value in self._kept:
             variable.assign(value)
         vars(self.model.progress).update(self._progress)
@@ -79,9 +88,8 @@ class FitCallback(keras.callbacks.Callback):
         raise FloatingPointError(
             f"{', '.join(shown)} became NaN or infinite {when} of epoch "
             f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
-            "have been restored to their values at the start of this epoch. Try a "
-            "smaller learning rate, set `clipnorm` in the optimizers, or look for NaN "
-            f"in the {data}."
+            f"have been restored to their values at the start of this epoch. "
+            f"{lost or _USUAL_CAUSES.format(data=data)}"
         )
 
     def _list_variables(self):

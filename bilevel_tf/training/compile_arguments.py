@@ -85,3 +85,18 @@ def scale_loss_like(
     if isinstance(other, kind) and not isinstance(optimizer, kind):
         return kind(optimizer, name=optimizer.name)
     return optimizer
+
+
+def make_hyper_optimizer(given: Any) -> keras.optimizers.Optimizer:
+    """Return the optimizer of λ and σ that was given to `compile`, or the default.
+
+    The default divides a hypergradient by its root mean square, so that λ moves at one
+    speed however small hypergradients are: near an end of its range, where the value
+    hardly depends on λ, they are tiny. Keras adds `epsilon` to the mean *square*, and
+    its 1e-7 would slow down all below 3e-4. The epsilon here is just large enough to
+    be a number of single precision, for 0 / 0.
+
+    Args:
+        given: An optimizer, its name or config, as in Keras, or `None`.
+    """
+    return make_optimizer(given, keras.optimizers.RMSprop(1e-2, epsilon=1e-36))
