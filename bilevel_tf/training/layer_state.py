@@ -34,6 +34,18 @@ def own_weights(layer: keras.Layer) -> list[keras.Variable]:
     return [v for v in layer.weights if id(v) not in left_out]
 
 
+def graph_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """List the weights and seeds of a layer, or of the layers in a model's graph.
+
+    Those of responses and spaces are left out.
+    """
+    left_out = _left_out(layer)
+    # Methods and objectives give a model state that is not in the layers of its graph.
+    parts = layer.layers if isinstance(layer, RespondingNetwork) else [layer]
+    found = {id(v): v for part in parts for v in part.variables}
+    return [v for key, v in found.items() if key not in left_out]
+
+
 def copy_attributes(
     old: keras.Layer, new: keras.Layer, changed: Iterable[str] = ()
 ) -> None:
@@ -91,7 +103,7 @@ def copy_state(old: keras.Layer, new: keras.Layer, values: Iterable[Any]) -> Non
         )
     for weight, value in zip(weights, values, strict=False):
         weight.assign(value)
-    seeds = [[v for v in _variables(la) if _is_seed(v)] for la in (old, new)]
+    seeds = [[v for v in graph_variables(la) if _is_seed(v)] for la in (old, new)]
     if len(seeds[0]) == len(seeds[1]):
         for theirs, ours in zip(*seeds, strict=True):
             ours.assign(theirs)
@@ -111,7 +123,7 @@ def get_flags(model: keras.Layer) -> dict[str, list[bool]]:
     layers = walk(model)
     return {
         "layers": [layer.trainable for layer in layers],
-        "variables": [variable.trainable for variable in _variables(model)],
+        "variables": [variable.trainable for variable in graph_variables(model)],
         **{name: [getattr(layer, name) for layer in layers] for name in _SETTABLE},
     }
 
@@ -129,17 +141,9 @@ def set_flags(model: keras.Layer, flags: dict[str, list[bool]]) -> None:
         for layer, flag in zip(layers, flags.get(name, ()), strict=False):
             if getattr(layer, name) != flag:
                 setattr(layer, name, flag)
-    for variable, flag in zip(_variables(model), flags["variables"], strict=False):
+    for variable, flag in zip(graph_variables(model), flags["variables"], strict=False):
         if not _is_seed(variable):
             variable.trainable = flag
-
-
-def _variables(layer):
-    left_out = _left_out(layer)
-    # Methods and objectives give a model state that is not in the layers of its graph.
-    parts = layer.layers if isinstance(layer, RespondingNetwork) else [layer]
-    found = {id(v): v for part in parts for v in part.variables}
-    return [v for key, v in found.items() if key not in left_out]
 
 
 def _left_out(layer):

@@ -9,11 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from bilevel_tf.training import signature
+
 _PROGRESS = "progress"
 
 
 def save(model: keras.Model, store: Any) -> None:
     """Write the additional state of a `BilevelModel` into a Keras weight store."""
+    signature.write(model, store)
     progress = model.progress
     counts = [progress.inner_steps, progress.outer_steps, progress.epochs]
     store[_PROGRESS] = np.asarray(counts, "int64")
@@ -27,15 +30,19 @@ def load(model: keras.Model, store: Any) -> None:
     """Read what `save` wrote.
 
     A store that lacks it changes nothing: it comes from a plain Keras model.
+
+    Raises:
+        ValueError: If the store belongs to another model.
     """
     if _PROGRESS not in store:
         return
+    same_method = signature.check(model, store)
     counts = [int(count) for count in np.asarray(store[_PROGRESS])]
     progress = model.progress
     progress.inner_steps, progress.outer_steps, progress.epochs = counts
     for index, seed in enumerate(_list_seed_states(model)):
         seed.assign(np.asarray(store[f"seed_{index}"]))
-    for name, variable in _list_network_state(model):
+    for name, variable in _list_network_state(model) if same_method else ():
         variable.assign(np.asarray(store[name]))
 
 

@@ -1,10 +1,21 @@
 """How a `BilevelModel` is saved, loaded and exported."""
 
+import functools
 from typing import Any
 
 import keras
+import numpy as np
 
-from bilevel_tf.training import conversion, exporting, layer_state, resume_state
+import bilevel_tf
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.training import (
+    exporting,
+    layer_state,
+    loading,
+    restoring,
+    resume_state,
+    writing,
+)
 
 
 class StoredModel:
@@ -55,6 +66,81 @@ class StoredModel:
             return super().export(filepath, format=format, **kwargs)
         return exporting.export_saved_model(self, filepath, **kwargs)
 
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save the whole model, so that training can go on, in a `.keras` file.
+
+        A file of this name is replaced only when the new one is complete.
+
+        Args:
+            filepath: The file, a string or path that ends in `.keras`.
+            overwrite: Whether a file of this name is replaced without asking. Defaults
+                to `True`.
+            zipped: As in `keras.Model.save`: `False` writes a folder. Defaults to
+                `None`, a file.
+            **kwargs: What Keras takes beside.
+
+        Raises:
+            ValueError: If the name ends in something else, such as `.h5`: that format
+                has no place for the state of training.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((3,))
+        >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> model.save("model.keras")
+        >>> keras.models.load_model("model.keras").hyperparameters.values()
+        {'l2': 0.01}
+        """
+
+        def write(path):
+            super(StoredModel, self).save(path, overwrite, zipped, **kwargs)
+
+        writing.save(filepath, overwrite, zipped, write)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
+        """Read the weights that `save_weights` or `save` wrote for such a model.
+
+        Args:
+            filepath: The file, a string or path.
+            skip_mismatch: Whether weights that do not fit are skipped with a warning.
+                Defaults to `False`.
+            **kwargs: What Keras takes beside.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file cannot be read, or belongs to another model. The
+                model is then as it was.
+        """
+
+        def load():
+            super(StoredModel, self).load_weights(filepath, skip_mismatch, **kwargs)
+
+        restoring.load_weights(self, filepath, load)
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set all weights, or none if one does not fit.
+
+        Args:
+            weights: List of arrays as `get_weights` returns it.
+
+        Raises:
+            TypeError: If it is not a list.
+            ValueError: If there are more or fewer arrays than weights, or one has
+                another shape.
+        """
+        restoring.check_weights(self, weights)
+        super().set_weights([np.asarray(weight) for weight in weights])
+
     def save_own_variables(self, store: Any) -> None:
         """Write what Keras does not save: counts, random seeds, states of methods."""
         resume_state.save(self, store)
@@ -69,9 +155,11 @@ class StoredModel:
         Method and objective are here as well as in the compile config because they
         give variables, such as responses, to a model that is not compiled.
         """
+        writing.check_format()
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
+            "version": f"bilevel_tf {bilevel_tf.__version__}",
             "hyperparameters": serialize(self.hyperparameters),
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
@@ -97,13 +185,15 @@ class StoredModel:
         Returns:
             A `BilevelModel`, not compiled, with weights of its own.
         """
-        config, deserialize = dict(config), keras.saving.deserialize_keras_object
-        space = deserialize(config.pop("hyperparameters"))
-        method = deserialize(config.pop("method", None))
-        objective = deserialize(config.pop("objective", None))
+        writing.check_format()
+        config = dict(config)
+        version = config.pop("version", None)
+        read = functools.partial(loading.read_part, config, version)
+        space = read("hyperparameters", HyperparameterSpace)
+        method, objective = read("method"), read("objective")
         flags = config.pop("flags", None)
         frozen = config.pop("frozen_responses", [])
-        inputs, outputs, name = conversion.graph_from_config(config, custom_objects)
+        inputs, outputs, name = loading.read_graph(config, version, custom_objects)
         model = cls(inputs, outputs, hyperparameters=space, name=name)
         if flags is not None:
             layer_state.set_flags(model, flags)
@@ -132,4 +222,8 @@ class StoredModel:
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model with what `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        arguments = loading.attempt(
+            lambda: keras.saving.deserialize_keras_object(config),
+            f"What BilevelModel '{self.name}' was compiled with",
+        )
+        self.compile(**arguments)

@@ -1,0 +1,71 @@
+"""Write a model to a file, whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from bilevel_tf import _keras
+
+
+def save(filepath: Any, overwrite: bool, zipped: bool | None, write: Callable) -> None:
+    """Let Keras write a model; a file that is there stays until the new one is whole.
+
+    Args:
+        filepath: What `save` was given.
+        overwrite: Whether a file of this name is replaced without asking.
+        zipped: As in `keras.Model.save`.
+        write: Function of a path that writes the model there.
+
+    Raises:
+        ValueError: If the name is not one of a `.keras` file, or `zipped=False` a
+            folder.
+    """
+    path = str(filepath)
+    if path.endswith((".h5", ".hdf5")):
+        _refuse_hdf5(path)
+    elsewhere = "://" in path or zipped is False
+    if not elsewhere and not path.endswith(".keras"):
+        raise ValueError(
+            "`filepath` must end in '.keras'. For a SavedModel, which TensorFlow "
+            "Serving takes, use model.export(filepath); for a folder give "
+            f"zipped=False. Received: filepath='{path}'"
+        )
+    if elsewhere or (os.path.exists(path) and not overwrite):
+        # Keras asks whether the file may be replaced.
+        write(filepath)
+        return
+    target = pathlib.Path(path).resolve()
+    # In the same folder, because a file cannot be moved to another disk in one step.
+    handle, beside = tempfile.mkstemp(".keras", f".{target.stem}-", target.parent)
+    os.close(handle)
+    try:
+        write(beside)
+        os.chmod(beside, 0o666 & ~_read_umask())
+        os.replace(beside, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(beside)
+        raise
+
+
+def check_format() -> None:
+    """Raise a `ValueError` if Keras is about to write or read a `.h5` file."""
+    if _keras.is_saving_to_hdf5():
+        _refuse_hdf5("a .h5 file")
+
+
+def _refuse_hdf5(path):
+    raise ValueError(
+        "A BilevelModel cannot be saved in the old HDF5 format, which has no place for "
+        "the state of training. Save it with model.save('model.keras'), its weights "
+        f"with model.save_weights('model.weights.h5'). Received: filepath='{path}'"
+    )
+
+
+def _read_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
