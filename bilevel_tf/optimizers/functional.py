@@ -1,11 +1,19 @@
 """Keras optimizers as pure functions, through which one can differentiate."""
 
+import weakref
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.optimizers.differentiable import (
+    check_kind,
+    check_slope,
+    is_built_in,
+    keep_off_zero,
+    offsets_of,
+)
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
 # Adam takes the square root of its second moment. Its derivative is infinite at 0, the
@@ -13,6 +21,9 @@ from bilevel_tf.optimizers.tuned import TunedOptimizer
 # forward mode. This value is too small to matter beside `epsilon`, and large enough
 # that the inverse of its root is finite.
 _LEAST_SQUARE = 1e-30
+
+# Classes of users' own whose steps have been held against differences of them.
+_PROBED: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 class FunctionalOptimizer:
@@ -29,12 +40,15 @@ class FunctionalOptimizer:
         optimizer: A Keras optimizer, or a `TunedOptimizer`.
         weights: List of tensors or variables. Only shapes, dtypes, constraints and
             exclusions from weight decay are read from them.
+        probes: Whether two steps of an optimizer that is not one of Keras are held
+            against differences of them, once for every class and eagerly only.
+            Defaults to `True`.
 
     Raises:
-        ValueError: If a step of the optimizer is not a function of a gradient and the
-            slots: if it averages weights over steps, accumulates gradients or scales
-            the loss. Also if it excludes weights from weight decay, and `weights` are
-            tensors, which have no name.
+        ValueError: If a step of the optimizer is not a smooth function of a gradient
+            and the slots: if it goes along a sign, averages weights over steps,
+            accumulates gradients or scales the loss. Also if it excludes weights from
+            weight decay, and `weights` are tensors, which have no name.
 
     Example:
 
@@ -51,13 +65,17 @@ class FunctionalOptimizer:
         self,
         optimizer: keras.optimizers.Optimizer | TunedOptimizer,
         weights: list[tf.Tensor | keras.Variable],
+        probes: bool = True,
     ):
         tuned = optimizer if isinstance(optimizer, TunedOptimizer) else None
         self._tuned = tuned
         self._original: keras.optimizers.Optimizer = (
             optimizer if tuned is None else tuned.optimizer
         )
-        _check_differentiable(self._original)
+        check_kind(self._original)
+        if probes and _needs_probe(self._original):
+            _check_slope(self._original)
+        self._offsets = offsets_of(self._original)
         # A `tf.function` may create no variables, not even in an `init_scope`. Tensors
         # do: the scope of a step reads only their shapes, names and first values.
         with tf.init_scope(), tf.variable_creator_scope(_create_constant):
@@ -128,6 +146,8 @@ class FunctionalOptimizer:
         Returns:
             The weights and the state after the step, two lists.
         """
+        gradients = keep_off_zero(gradients, self._offsets[0])
+        weights = keep_off_zero(weights, self._offsets[1])
         floored = [_floor(s, v) for s, v in zip(state, self._slots, strict=True)]
         values = [
             *zip(self._weights, weights, strict=True),
@@ -229,25 +249,23 @@ def _make_shadow(weight, index, optimizer):
     return shadow
 
 
-def _check_differentiable(optimizer):
-    """Raise a `ValueError` unless a step is a function of gradients and slots."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            "A LossScaleOptimizer cannot be differentiated: it skips steps. Give its "
-            f"inner optimizer instead. Received: optimizer={optimizer!r}"
-        )
-    reasons = {
-        "use_ema": "averages the weights over steps",
-        "gradient_accumulation_steps": "adds up the gradients of several steps",
-        "loss_scale_factor": "expects the gradients of a scaled loss",
-    }
-    for name, reason in reasons.items():
-        value = getattr(optimizer, name, None)
-        if value:
-            raise ValueError(
-                f"An optimizer that {reason} cannot be differentiated step by step. "
-                f"Received: {name}={value!r}"
-            )
+def _needs_probe(optimizer):
+    """Whether to run steps of this class first; numbers are at hand only eagerly."""
+    unknown = not is_built_in(optimizer) and type(optimizer) not in _PROBED
+    return unknown and tf.executing_eagerly()
+
+
+def _check_slope(optimizer):
+    """Hold two steps of a user's own optimizer against differences of them."""
+    weight = tf.zeros([2, 2], tf.float64)
+    step = FunctionalOptimizer(optimizer, [weight], probes=False)
+
+    def take_two(gradient, weight):
+        weights, state = step([gradient], [weight], step.initial_state())
+        return step([gradient], weights, state)[0][0]
+
+    check_slope(optimizer, take_two)
+    _PROBED.add(type(optimizer))
 
 
 def _floor(value, slot):

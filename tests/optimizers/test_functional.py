@@ -18,6 +18,37 @@ def schedule():
     return optimizers.schedules.ExponentialDecay(0.1, 2, 0.7)
 
 
+class Own(optimizers.Optimizer):
+    """An optimizer of a user's own: w ← w − α · change(g)."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = keras.ops.cast(learning_rate, variable.dtype)
+        self.assign_sub(variable, rate * self.change(gradient))
+
+    def get_config(self):
+        return super().get_config()
+
+
+class Cubed(Own):
+    def change(self, gradient):
+        return gradient**3
+
+
+class Signed(Own):
+    def change(self, gradient):
+        return keras.ops.sign(gradient)
+
+
+class Rounded(Own):
+    def change(self, gradient):
+        return keras.ops.round(gradient) + 1e-3 * gradient
+
+
+class Stopped(Own):
+    def change(self, gradient):
+        return gradient * keras.ops.stop_gradient(gradient)
+
+
 MAKERS = {
     "sgd": lambda: optimizers.SGD(0.1),
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9),
@@ -33,7 +64,22 @@ MAKERS = {
     "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.5),
     "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.3),
     "global": lambda: optimizers.Adam(0.1, global_clipnorm=0.5),
+    "adadelta": lambda: optimizers.Adadelta(0.5),
+    "adafactor": lambda: optimizers.Adafactor(0.1),
+    "adafactor, no relative step": lambda: optimizers.Adafactor(
+        0.1, relative_step=False
+    ),
+    "adamax": lambda: optimizers.Adamax(0.1),
+    "ftrl": lambda: optimizers.Ftrl(
+        0.1, l1_regularization_strength=0.1, l2_shrinkage_regularization_strength=0.1
+    ),
+    "nadam, decay": lambda: optimizers.Nadam(0.1, weight_decay=0.1),
+    "cosine": lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 3)),
+    "function": lambda: optimizers.Adam(lambda: tf.constant(0.1, tf.float64)),
+    "own": lambda: Cubed(0.1),
 }
+if hasattr(optimizers, "Muon"):
+    MAKERS["muon"] = lambda: optimizers.Muon(0.1, weight_decay=0.1)
 
 START = [np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([1.5, -0.2, 0.7])]
 
@@ -107,7 +153,9 @@ def test_derivatives_are_those_of_the_real_steps(name):
     point = [tf.constant(1.3, tf.float64), *tensors_at_start()]
     pure = FunctionalOptimizer(MAKERS[name](), point[1:])
     found = gradient(lambda p: total(steps(pure, p[1:], count=3, scale=p[0])[0]), point)
-    assert_close(found, central_differences(real, point), rtol=1e-6, atol=1e-8)
+    assert_close(
+        found, central_differences(real, point, step=3e-6), rtol=1e-6, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -124,7 +172,10 @@ def test_works_inside_a_compiled_function(jit):
     assert not optimizer.built
 
 
-@pytest.mark.parametrize("name", ["adam", "amsgrad", "nadam", "global", "clipnorm"])
+@pytest.mark.parametrize(
+    "name",
+    ["adam", "amsgrad", "nadam", "global", "clipnorm", "adafactor", "adamax", "ftrl"],
+)
 @pytest.mark.parametrize("start", [[0.0, 1.0], [0.0, 0.0]])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_gradient_of_zero_has_finite_derivatives(name, start, dtype):
@@ -227,11 +278,60 @@ def test_keeps_constraints_and_exclusions_of_variables():
         (optimizers.SGD(gradient_accumulation_steps=2), "gradient_accumulation_steps"),
         (optimizers.SGD(loss_scale_factor=8.0), "loss_scale_factor"),
         (optimizers.LossScaleOptimizer(optimizers.SGD()), "inner optimizer"),
+        (optimizers.Lion(), "sign of the gradient"),
+        (optimizers.Lamb(), "all 0"),
+        (Signed(0.1), "derivative there is 0. "),
+        (Stopped(0.1), "`stop_gradient`"),
     ],
 )
 def test_refuses_what_is_no_function_of_a_gradient(optimizer, message):
     with pytest.raises(ValueError, match=message):
         FunctionalOptimizer(optimizer, tensors_at_start())
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("ScheduleFreeAdamW", 0.1), ("MultiOptimizer", [(optimizers.SGD(0.1), [])])],
+)
+def test_refuses_optimizers_that_keep_weights_of_their_own(name, argument):
+    if not hasattr(optimizers, name):
+        pytest.skip("not in this release of Keras")
+    optimizer = getattr(optimizers, name)(argument)
+    with pytest.raises(ValueError, match=f"{name} cannot be differentiated"):
+        FunctionalOptimizer(optimizer, tensors_at_start())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "weight", "gradient"),
+    [
+        ("Adafactor", np.zeros([2, 2]), np.ones([2, 2])),
+        ("Adafactor", np.ones(3), np.zeros(3)),
+        ("Muon", np.zeros([2, 2]), np.ones([2, 2])),
+        ("Muon", np.ones([2, 2]), np.zeros([2, 2])),
+    ],
+)
+def test_roots_of_norms_have_finite_derivatives(kind, weight, gradient, dtype):
+    if not hasattr(optimizers, kind):
+        pytest.skip("not in this release of Keras")
+    weight, gradient = tf.constant(weight, dtype), tf.constant(gradient, dtype)
+    optimizer = getattr(optimizers, kind)(0.1)
+    pure = FunctionalOptimizer(optimizer, [weight])
+
+    @tf.function(jit_compile=True)
+    def derivatives(w, g):
+        with tf.GradientTape() as tape:
+            tape.watch([w, g])
+            after, state = pure([g], [w], pure.initial_state())
+            after, _ = pure([g], after, state)
+        return after[0], *tape.gradient(after[0], [w, g])
+
+    value, *slopes = derivatives(weight, gradient)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+    variable = keras.Variable(weight, dtype=dtype)
+    for _ in range(2):
+        optimizer.apply([gradient], [variable])
+    np.testing.assert_allclose(value, variable, rtol=1e-5, atol=1e-8)
 
 
 TUNED = {
