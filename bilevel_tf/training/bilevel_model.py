@@ -29,10 +29,13 @@ from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.model_steps import ModelSteps
 from bilevel_tf.training.stored_model import StoredModel
+from bilevel_tf.training.weight_files import WeightFiles
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
+class BilevelModel(
+    StoredModel, WeightFiles, ModelSteps, RespondingNetwork, keras.Model
+):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
     It is made and used as `keras.Model(inputs, outputs)` is. `fit` trains the weights
