@@ -202,14 +202,16 @@ def neumann_series(
 def dense_solve(matrix: tf.Tensor, b: list[tf.Tensor]) -> Solution:
     """H⁻¹b by a QR decomposition. If b = 0 the solution is 0.
 
+    If H has a row of zeros, and b has 0 there, x is 0 there too and counts as solved.
+
     Args:
-        matrix: H, `[n, n]`.
+        matrix: H, `[n, n]`, symmetric.
         b: List of tensors with n entries in all.
 
     Returns:
         A `Solution`, whose iterations are the n products that give H. The status is
-        CONVERGED; SINGULAR, if H is singular up to rounding, and x is then not to be
-        used; or NOT_FINITE, if H or b has NaN or infinity.
+        CONVERGED; SINGULAR, if the rest of H is singular up to rounding, and x is then
+        not to be used; or NOT_FINITE, if H or b has NaN or infinity.
 
     Example:
 
@@ -220,13 +222,17 @@ def dense_solve(matrix: tf.Tensor, b: list[tf.Tensor]) -> Solution:
     """
     vector = flatten(b)
     count = vector.shape.num_elements()
+    empty = tf.reduce_all(tf.equal(matrix, 0), 1) & tf.equal(vector, 0)
+    # A diagonal entry that is neither the smallest nor the largest pivot.
+    largest = tf.reduce_max(tf.abs(matrix))
+    matrix += tf.linalg.diag(tf.where(empty, largest, 0))
     # XLA has no LU decomposition.
     q, r = tf.linalg.qr(matrix)
     rotated = tf.linalg.matvec(q, vector, transpose_a=True)
     solved = tf.linalg.triangular_solve(r, rotated[:, None], lower=False)[:, 0]
     size = _norm_of_any_scale(b)
     nothing = tf.equal(size, 0)
-    solved = _keep_if(~nothing, solved)
+    solved = _keep_if(~nothing & ~empty, solved)
     left = _norm_of_any_scale([tf.linalg.matvec(matrix, solved) - vector])
     pivots = tf.abs(tf.linalg.diag_part(r))
     rounding = count * np.finfo(matrix.dtype.as_numpy_dtype).eps
@@ -257,12 +263,7 @@ def largest_eigenvalue(
     >>> float(largest_eigenvalue(lambda v: [4.0 * v[0]], [tf.zeros(())], 3))
     4.0
     """
-    vector = [
-        tf.random.stateless_normal(
-            tf.shape(x), seed=(i, 17), dtype=x.dtype, alg="philox"
-        )
-        for i, x in enumerate(like)
-    ]
+    vector = fixed_noise(like)
 
     def step(state):
         vector, size = state
@@ -272,6 +273,16 @@ def largest_eigenvalue(
 
     state = vector, norm(vector)
     return _repeat(step, state, iterations, keep_going=lambda state: True)[1]
+
+
+def fixed_noise(like: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Normal numbers, always the same, with the shapes and dtypes of `like`."""
+    return [
+        tf.random.stateless_normal(
+            tf.shape(x), seed=(i, 17), dtype=x.dtype, alg="philox"
+        )
+        for i, x in enumerate(like)
+    ]
 
 
 def _repeat(step, state, times, keep_going=lambda state: state.running):

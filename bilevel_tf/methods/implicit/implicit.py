@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bilevel_tf.autodiff.hessian import Hessian
 from bilevel_tf.autodiff.solution import Solution
+from bilevel_tf.autodiff.solvers import fixed_noise
 from bilevel_tf.autodiff.vectors import dot
 from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.network.problem import Hypergradient, Problem, make_report
@@ -88,7 +89,7 @@ def through_solution(
     """
     outer_loss, target, direct = problem.outer_gradients()
     hessian = problem.hessian()
-    solution = solve(hessian, target)
+    solution = solve(hessian, leave_out_unused(hessian, target))
     indirect = hessian.cross_product([-x for x in solution.x])
     report = make_report(
         solution.status,
@@ -99,3 +100,36 @@ def through_solution(
     gradients = problem.total(direct, indirect)
     found = Hypergradient(gradients, outer_loss, problem.weights, report)
     return found, solution.x
+
+
+def leave_out_unused(hessian: Hessian, target: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Put 0 for weights that the inner loss does not depend on.
+
+    Such as the row of an embedding that the training batch does not use, but Q does.
+    Nothing trains these weights, so that no hyperparameter moves them. Left in, they
+    would make H·x = b a system without a solution, in which conjugate gradients fail.
+
+    A weight without effect has a gradient of exactly 0, and the product of H with a
+    random vector is 0 there. The product is taken only if such a gradient turns up.
+
+    Args:
+        hessian: The `Hessian` of the inner loss.
+        target: ∂Q/∂w, a list of tensors.
+
+    Returns:
+        A list of tensors.
+    """
+    suspects = [
+        tf.equal(g, 0) & tf.not_equal(b, 0)
+        for g, b in zip(hessian.gradients, target, strict=True)
+    ]
+
+    def leave_out():
+        moved = hessian.product(fixed_noise(target))
+        return [
+            tf.where(s & tf.equal(m, 0), tf.zeros_like(b), b)
+            for s, m, b in zip(suspects, moved, target, strict=True)
+        ]
+
+    suspected = tf.reduce_any([tf.reduce_any(s) for s in suspects])
+    return list(tf.cond(suspected, leave_out, lambda: list(target)))
