@@ -17,7 +17,7 @@ from bilevel_tf.optimizers.following import follow_space
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
 from bilevel_tf.training.binding import bind_references, check_factor_shapes
-from bilevel_tf.training.callbacks import FitCallback, put_first
+from bilevel_tf.training.callbacks import with_fit_callback
 from bilevel_tf.training.compile_arguments import (
     choose_method,
     choose_objective,
@@ -27,8 +27,10 @@ from bilevel_tf.training.compile_arguments import (
 )
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
+from bilevel_tf.training.idle_fit import IdleFit
 from bilevel_tf.training.model_steps import ModelSteps
 from bilevel_tf.training.stored_model import StoredModel
+from bilevel_tf.training.trained_layers import check_trained, note_trained
 from bilevel_tf.training.weight_files import WeightFiles
 
 
@@ -313,6 +315,8 @@ class BilevelModel(
         self.response_optimizer.build(self.network.response_variables)
         self.hyper_optimizer = make_hyper_optimizer(hyper_optimizer)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
+        note_trained(self)
+        self.outer_steps_at_compile = self.progress.outer_steps
 
     def _build_stages(self, objective: Objective, method: Method) -> None:
         """Take objective and method through `check` and `build`.
@@ -390,14 +394,16 @@ class BilevelModel(
             constrained scale; a vector-valued one as its mean, under `<name>_mean`.
 
         Raises:
-            ValueError: If the model is not compiled; if the objective needs validation
-                data, and there are none; if data fit neither each other nor the model,
-                or a number is out of range; or if the method or the objective cannot
-                take these data.
+            ValueError: If the model is not compiled, or layers have been frozen or
+                unfrozen since; if the objective needs validation data, and there are
+                none; if data fit neither each other nor the model, or a number is out
+                of range; or if the method or the objective cannot take these data.
             TypeError: If data are of a kind that the method or objective cannot take.
             FloatingPointError: If the loss or a hyperparameter becomes NaN or
                 infinite. Weights, responses, hyperparameters and optimizers then have
-                their values from the start of that epoch.
+                their values from the start of that epoch. With
+                `keras.callbacks.TerminateOnNaN` among the callbacks, `fit` warns, stops
+                and returns its history instead.
 
         Example:
 
@@ -415,6 +421,7 @@ class BilevelModel(
         2
         """
         _keras.check_compiled(self, "fit")
+        check_trained(self)
         method = self.network.method
         if method.inner_batches and kwargs.get("class_weight"):
             raise ValueError(
@@ -434,6 +441,7 @@ class BilevelModel(
         self.outer = rounds.Outer(
             lambda start: iter(distribute(feed(start))), logs, feed.recent
         )
+        idle = IdleFit(self, epochs - kwargs.get("initial_epoch", 0))
         history = super().fit(
             x,
             y,
@@ -442,13 +450,14 @@ class BilevelModel(
             verbose=verbose,
             validation_data=validation_data,
             sample_weight=sample_weight,
-            callbacks=put_first(FitCallback(), callbacks),
+            callbacks=with_fit_callback(callbacks),
             **kwargs,
         )
         # Keras does this only for the optimizer of the weights.
         self.network.response_optimizer.finalize_variable_values(
             self.network.response_variables
         )
+        idle.warn()
         return history
 
     def evaluate_objective(

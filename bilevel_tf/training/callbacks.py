@@ -1,5 +1,6 @@
 """What happens around epochs and batches of `fit`."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import log_names
 from bilevel_tf.training.lost_hyperparameters import explain_lost, warn_of_lost
+from bilevel_tf.training.trained_layers import check_trained
 
 _USUAL_CAUSES = (
     "Try a smaller learning rate, set `clipnorm` in the optimizers, or look for NaN in "
@@ -16,15 +18,19 @@ _USUAL_CAUSES = (
 )
 
 
-def put_first(first: keras.callbacks.Callback, callbacks: Any) -> list:
-    """Put a callback before those that were given to `fit`.
+def with_fit_callback(callbacks: Any) -> list:
+    """Put a `FitCallback` before the callbacks that were given to `fit`.
 
     Args:
-        first: The callback that is to run first.
-        callbacks: One callback, a list of them, or `None`.
+        callbacks: One callback, a list or `keras.callbacks.CallbackList` of them, or
+            `None`.
     """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
     given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-    return [first, *(callback for callback in given if callback is not None)]
+    given = [callback for callback in given if callback is not None]
+    kind = keras.callbacks.TerminateOnNaN
+    return [FitCallback(any(isinstance(each, kind) for each in given)), *given]
 
 
 class FitCallback(keras.callbacks.Callback):
@@ -33,12 +39,22 @@ class FitCallback(keras.callbacks.Callback):
     It copies all variables at the start of every epoch. If a loss, a hyperparameter or
     a variable becomes NaN or infinite, it restores that copy and raises a
     `FloatingPointError`.
+
+    Args:
+        terminate: Whether to end the fit with a warning in place of the error, as
+            `keras.callbacks.TerminateOnNaN` asks for. Defaults to `False`.
     """
+
+    def __init__(self, terminate: bool = False):
+        super().__init__()
+        self._terminate = terminate
+        self._restored = False
 
     _rate = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Copy all variables and counts."""
+        check_trained(self.model)
         self._epoch = epoch
         self._kept = [(v, np.asarray(v.value)) for v in self._list_variables()]
         self._progress = dict(vars(self.model.progress))
@@ -71,11 +87,14 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Stop if a variable is not finite; else count the epoch."""
+        if self._restored:
+            return
         # No loss shows the effect of the last steps, nor of responses during warm-up.
         bad = [v.path for v, _ in self._kept if not _is_finite(v)]
         self._stop_if(bad, "at the end")
         warn_of_lost(self.model.hyperparameters, self._start)
-        self.model.progress.epochs += 1
+        if not self._restored:
+            self.model.progress.epochs += 1
 
     def _stop_if(self, bad, when, data="training and validation data"):
         if not bad:
@@ -84,13 +103,18 @@ class FitCallback(keras.callbacks.Callback):
         for variable, value in self._kept:
             variable.assign(value)
         vars(self.model.progress).update(self._progress)
+        self._restored = True
         shown = [*bad[:3], *(["and more"] if len(bad) > 3 else [])]
-        raise FloatingPointError(
+        message = (
             f"{', '.join(shown)} became NaN or infinite {when} of epoch "
             f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
             f"have been restored to their values at the start of this epoch. "
             f"{lost or _USUAL_CAUSES.format(data=data)}"
         )
+        if not self._terminate:
+            raise FloatingPointError(message)
+        self.model.stop_training = True
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _list_variables(self):
         model = self.model

@@ -90,3 +90,24 @@ def look_up_weights(reference: Hyperparameter | None, sample_weight: Any) -> Any
 def find_reference(sample_weight: Any) -> Hyperparameter | None:
     """Return the hyperparameter given as `sample_weight`, or `None`."""
     return sample_weight if isinstance(sample_weight, Hyperparameter) else None
+
+
+def forget(model: keras.Model, sample_weight: Any) -> None:
+    """Make a model take sample weights as they are, after a `fit` that tuned them.
+
+    Args:
+        model: The compiled `BilevelModel`.
+        sample_weight: As given to `train_on_batch`.
+
+    Raises:
+        TypeError: If it is a hyperparameter.
+    """
+    if (reference := find_reference(sample_weight)) is not None:
+        raise TypeError(
+            "`sample_weight` must be numbers here: which of the tuned weights belong "
+            "to a batch only `fit` knows. "
+            f"Received: sample_weight='{reference.name}'"
+        )
+    if model.example_weights is not None:
+        # The traced step has the old way of finding weights built in: trace anew.
+        model.example_weights, model.train_function = None, None

@@ -1,5 +1,6 @@
 """What a `BilevelModel` does on one batch."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,10 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
-from bilevel_tf.training import rounds
-from bilevel_tf.training.example_weights import look_up_weights
+from bilevel_tf.methods.method import Method
+from bilevel_tf.training import example_weights, rounds
 from bilevel_tf.training.fit_logs import hyperparameter_logs
+from bilevel_tf.training.trained_layers import check_trained
 
 
 class ModelSteps:
@@ -33,6 +35,7 @@ class ModelSteps:
         Returns:
             Values of the metrics by name.
         """
+        _keras.check_compiled(self, "train_step")
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         loss, predictions = self.objective.inner_step(self.network, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
@@ -49,7 +52,12 @@ class ModelSteps:
 
         Returns:
             Values of the hyperparameters and of what the method logs, by name.
+
+        Raises:
+            ValueError: If the model is not compiled, or training batches are missing.
         """
+        _keras.check_compiled(self, "outer_train_step")
+        check_outer_batches(self.method, data)
         batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
         outer, training = (*batches, None)[:2]
         logs = self.method.outer_step(self.network, outer, training)
@@ -64,6 +72,7 @@ class ModelSteps:
         Returns:
             Values of the metrics by name.
         """
+        _keras.check_compiled(self, "test_step")
         delta = self.method.prediction_delta(self.hyperparameters)
         current = self.hyperparameters.current_at_once()
         with begin_pass(delta=delta, penalties=False, current=current):
@@ -93,7 +102,49 @@ class ModelSteps:
 
     def weights_in_force(self, sample_weight: Any) -> Any:
         """Return the tuned weights of a batch's examples, or the weights as given."""
-        return look_up_weights(self.example_weights, sample_weight)
+        return example_weights.look_up_weights(self.example_weights, sample_weight)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Train the weights on one batch; the hyperparameters stay as they are.
+
+        There are no data here by which hyperparameters could be judged. `fit` tunes
+        them, and so does `outer_train_step` in a loop of your own.
+
+        Args:
+            x: Inputs, `[batch, ...]` each.
+            y: Targets. Defaults to `None`.
+            sample_weight: Weights of the examples, `[batch]`. Defaults to `None`.
+            class_weight: Dict from classes to weights. Defaults to `None`.
+            return_dict: Whether to return a dict by name. Defaults to `False`.
+
+        Returns:
+            The loss and the metrics, as in Keras.
+
+        Raises:
+            ValueError: If the model is not compiled, or layers have been frozen or
+                unfrozen since.
+            TypeError: If `sample_weight` is a hyperparameter: a batch does not say the
+                numbers of its examples.
+        """
+        _keras.check_compiled(self, "train_on_batch")
+        check_trained(self)
+        example_weights.forget(self, sample_weight)
+        warnings.warn(
+            "`train_on_batch` trains the weights alone, and no hyperparameter is "
+            "tuned. Use `fit`, or call `outer_train_step` between training steps.",
+            stacklevel=2,
+        )
+        with rounds.inner_steps_alone(self):
+            return super().train_on_batch(
+                x, y, sample_weight, class_weight, return_dict
+            )
 
     def make_train_function(self, force: bool = False) -> None:
         """Make the function that `fit` calls: inner steps with outer ones between.
@@ -103,3 +154,25 @@ class ModelSteps:
         """
         if self.train_function is None or force:
             self.train_function = rounds.make_train_function(self)
+
+
+def check_outer_batches(method: Method, data: Any) -> None:
+    """Check that an outer step has the batches that its method needs.
+
+    Raises:
+        ValueError: If `data` is not a tuple of batches, or training batches are
+            missing.
+    """
+    needed = 2 if method.inner_batches else 1
+    if not isinstance(data, tuple) or not isinstance(data[0], (tuple, list, dict)):
+        given = f"data of type {type(data).__name__}"
+    elif len(data) < needed:
+        given = f"{len(data)} part"
+    else:
+        return
+    raise ValueError(
+        f"`data` of `outer_train_step` must be a tuple whose first part is the batch "
+        "to judge on, such as `((x_valid, y_valid),)`; under a method that draws "
+        "training batches its second part is these, stacked along a new first axis. "
+        f"{type(method).__name__} draws {method.inner_batches}. Received: {given}"
+    )

@@ -74,7 +74,8 @@ def make_train_function(model: keras.Model) -> Callable:
     past the next outer step, so that the schedule does not depend on k.
 
     Args:
-        model: The compiled `BilevelModel`.
+        model: The compiled `BilevelModel`. If its `outer` is `None`, there are no outer
+            steps.
 
     Returns:
         A function of the iterator over training data that returns logs.
@@ -105,11 +106,12 @@ def make_train_function(model: keras.Model) -> Callable:
             left -= asked
             progress.inner_steps += taken
             warm = progress.epochs >= method.warmup_epochs
-            if warm and progress.inner_steps % method.train_steps == 0:
+            due = progress.inner_steps % method.train_steps == 0
+            if due and warm and model.outer is not None:
                 run_outer_steps()
             if taken < asked:
                 break
-        return {**logs, **model.outer.logs}
+        return {**logs, **(model.outer.logs if model.outer else {})}
 
     return function
 
@@ -198,6 +200,17 @@ class InnerSteps:
         return keras.tree.map_structure(
             lambda values: tf.concat(parts(values), 0), without_none(batch)
         )
+
+
+@contextlib.contextmanager
+def inner_steps_alone(model: keras.Model) -> Iterator[None]:
+    """Let the train function take one inner step per call, and no outer steps."""
+    outer, model.outer = model.outer, None
+    try:
+        with _set_steps_per_execution(model, 1):
+            yield
+    finally:
+        model.outer = outer
 
 
 @contextlib.contextmanager

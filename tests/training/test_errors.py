@@ -229,7 +229,7 @@ def test_call_at_checks_names_and_ranges():
 
 
 def fit(model, valid, train=None, **arguments):
-    model.fit(*(train or data(16)), validation_data=valid, verbose=0, **arguments)
+    return model.fit(*(train or data(16)), validation_data=valid, verbose=0, **arguments)
 
 
 def test_no_validation_data():
@@ -365,6 +365,55 @@ def test_blow_up_that_no_loss_shows():
     model, kept = regression(1e-3, response_optimizer=optimizer), Kept()
     with pytest.raises(FloatingPointError, match=r"response.* at the end of epoch 1"):
         fit(model, data(8), (x, y), batch_size=8, callbacks=[kept])
+    assert_restored(model, kept)
+
+
+class Logs(keras.callbacks.Callback):
+    """The names of what is called, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.called.append(f"epoch {epoch}")
+
+    def on_train_end(self, logs=None):
+        self.called.append("train")
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_terminate_on_nan_ends_the_fit(as_list):
+    """Keras's callback asks for a history in place of an error."""
+    model, kept = classifier(bt.DeltaSTN(train_steps=2)), Kept()
+    x, y = data(8)
+    called = Logs()
+    callbacks = [keras.callbacks.TerminateOnNaN(), kept, called]
+    if not as_list:
+        callbacks = keras.callbacks.CallbackList(callbacks)
+    x[3] = np.nan
+    with pytest.warns(
+        RuntimeWarning, match=r"'l2', 'rate' became .* step 2 of epoch 1"
+    ):
+        history = fit(
+            model, (x, y), data(40), batch_size=8, epochs=3, callbacks=callbacks
+        )
+    assert_restored(model, kept)
+    assert history.epoch == [0]
+    assert np.isnan(history.history["l2"][0])
+    assert called.called == ["epoch 0", "train"]
+    assert np.isfinite(fit(model, data(8), data(40), batch_size=8).history["l2"][0])
+
+
+def test_terminate_on_nan_at_the_end_of_an_epoch():
+    x, y = data(8)
+    model, kept = regression(1e38), Kept()
+    callbacks = [kept, keras.callbacks.TerminateOnNaN()]
+    with pytest.warns(RuntimeWarning, match="kernel.* at the end of epoch 1"):
+        history = fit(
+            model, data(8), (x * 1e3, y), batch_size=8, epochs=3, callbacks=callbacks
+        )
+    assert history.epoch == [0]
     assert_restored(model, kept)
 
 
