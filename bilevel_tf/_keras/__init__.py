@@ -15,8 +15,10 @@ from bilevel_tf._keras.layers import (
     without_autocast,
 )
 from bilevel_tf._keras.models import (
+    CombinedLoss,
     add_layer,
     check_compiled,
+    compiled_loss,
     flatten_layers,
     get_compile_arguments,
     get_graph_inputs,
@@ -41,10 +43,12 @@ from bilevel_tf._keras.optimizers import (
 )
 
 __all__ = [
+    "CombinedLoss",
     "HookedOptimizer",
     "StatelessOptimizer",
     "add_layer",
     "check_compiled",
+    "compiled_loss",
     "copy_decay_exclusions",
     "decays_weight",
     "excludes_from_decay",

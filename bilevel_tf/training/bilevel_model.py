@@ -25,7 +25,9 @@ from bilevel_tf.training.compile_arguments import (
 )
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
+from bilevel_tf.training.influence_checks import check_influences, settle_influences
 from bilevel_tf.training.model_steps import ModelSteps
+from bilevel_tf.training.outer_loss import combine_outer_loss
 from bilevel_tf.training.stored_model import StoredModel
 
 
@@ -122,6 +124,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.progress = rounds.Progress()
         self.outer: rounds.Outer | None = None
         self.example_weights = None
+        self.combined_outer_loss: Any = None
+        self.waiting_names: frozenset[str] = frozenset()
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
         bind_references(self.network.layers, hyperparameters)
@@ -226,6 +230,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         optimizer: Any = "sgd",
         loss: Any = None,
         *,
+        outer_loss: Any = None,
+        outer_loss_weights: Any = None,
         hyper_optimizer: Any = None,
         response_optimizer: Any = None,
         method: Method | None = None,
@@ -241,6 +247,13 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             loss: Loss as in Keras: a name, function or `keras.losses.Loss`, or a list
                 or dict with one per output. Defaults to `None`: only the losses that
                 layers add.
+            outer_loss: Loss on validation data that judges the hyperparameters, in
+                place of `loss` and as flexible. It is needed if a hyperparameter stands
+                in `loss`, which would else be its own judge. `evaluate` and `fit` show
+                it as "outer_loss" and "val_outer_loss"; `val_loss` remains the training
+                loss. Defaults to `None`, the same as `loss`.
+            outer_loss_weights: Factors of the outputs' losses in `outer_loss`, as
+                `loss_weights` are in `loss`. Defaults to `None`: all 1.
             hyper_optimizer: Optimizer of λ and σ. It steps on the unconstrained scale,
                 in whose units its learning rate is. Defaults to
                 `keras.optimizers.RMSprop(1e-2)`, which the Δ-STN paper uses on images.
@@ -263,8 +276,12 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         Raises:
             TypeError: If `method` or `objective` is not an object of its kind.
             ValueError: If the model does not fit the method or the objective, if these
-                do not fit each other, if the final activation does not fit the loss, or
-                if a hyperparameter has the name of a loss or metric.
+                do not fit each other, if the final activation does not fit the loss, if
+                a hyperparameter has the name of a loss or metric, or if nothing that is
+                judged depends on it.
+
+        Warns:
+            UserWarning: If a hyperparameter stands in a loss that also judges it.
 
         Example:
 
@@ -291,8 +308,12 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
             _keras.set_compile_argument(self, "optimizer", optimizer)
-        bind_references([loss, kwargs], self.hyperparameters)
+        outer = outer_loss, outer_loss_weights
+        bind_references([loss, outer, kwargs], self.hyperparameters)
         check_losses_fit_outputs(self.outputs, self.network.losses)
+        self.combined_outer_loss = combine_outer_loss(self, objective, *outer)
+        _keras.set_compile_argument(self, "outer_loss", outer_loss)
+        _keras.set_compile_argument(self, "outer_loss_weights", outer_loss_weights)
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)
@@ -305,6 +326,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         default = keras.optimizers.RMSprop(1e-2)
         self.hyper_optimizer = make_optimizer(hyper_optimizer, default)
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
+        self.waiting_names = check_influences(self.network)
 
     def _build_stages(self, objective: Objective, method: Method) -> None:
         """Take objective and method through `check` and `build`.
@@ -416,6 +438,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             validation_split,
             batch_size or 32,
         )
+        settle_influences(self, feed)
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = hyperparameter_logs(self.hyperparameters)
         names = *method.log_names, *self.objective.log_names

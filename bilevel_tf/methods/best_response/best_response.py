@@ -232,11 +232,10 @@ class BestResponse(Method):
             if self.centered:
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
-            with begin_pass(delta=delta, penalties=False):
+            losses = None if network.objective.added_losses else ()
+            with begin_pass(delta=delta, penalties=False, losses=losses):
                 predictions = network(x, training=False)
-                loss = network.compute_loss(
-                    x, y, predictions, sample_weight, training=False
-                )
+                loss = network.compute_outer_loss(x, y, predictions, sample_weight)
             complexity = tf.cast(space.complexity(), loss.dtype)
             objective = loss + self.entropy_weight * complexity
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
