@@ -112,10 +112,7 @@ def _list_entries(space: HyperparameterSpace) -> dict[str, tuple[int, int]]:
 def _flatten(value: tf.Tensor | Iterable) -> list[tf.Tensor]:
     listed = value if isinstance(value, (list, tuple)) else [value]
     return [
-        part
-        for tensor in listed
-        if tensor is not None
-        for part in _dense_parts(tensor)
+        part for tensor in listed if tensor is not None for part in _dense_parts(tensor)
     ]
 
 

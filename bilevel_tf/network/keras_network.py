@@ -86,11 +86,6 @@ class KerasNetwork(Network):
     def loss_weights(self) -> Any:
         return self._compiled_with("loss_weights")
 
-    @property
-    def outer_loss_weights(self) -> Any:
-        own = self._compiled_with("outer_loss") is not None
-        return self._compiled_with("outer_loss_weights" if own else "loss_weights")
-
     def _compiled_with(self, argument: str) -> Any:
         return _keras.get_compile_arguments(self._model).get(argument)
 

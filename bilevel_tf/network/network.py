@@ -131,11 +131,6 @@ class Network(PlainFunctions, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def outer_loss_weights(self) -> Any:
-        """The weights of `outer_losses`: by default those of `losses`."""
-
-    @property
-    @abc.abstractmethod
     def strategy(self) -> tf.distribute.Strategy | None:
         """The `tf.distribute` strategy that the model was made under, or `None`."""
 

@@ -120,7 +120,6 @@ class Reach:
                 output = number - first_output
                 key = ("output", output)
                 held = references(self._network.losses[output])
-                held += references(self._network.loss_weights)
                 names |= {reference.name for reference in held}
             else:
                 continue

@@ -57,6 +57,19 @@ class ValidationLoss(Objective):
             )
         self.added_losses = added_losses
 
+    def check(self, network: Network) -> None:
+        """Check that something judges.
+
+        Raises:
+            ValueError: If added losses are left out, and there are no others.
+        """
+        if not self.added_losses and all(loss is None for loss in network.outer_losses):
+            raise ValueError(
+                "`added_losses` of ValidationLoss must be True if `compile` gets neither "
+                "`loss` nor `outer_loss`: nothing else judges then. Received: "
+                "added_losses=False, loss=None and outer_loss=None"
+            )
+
     def outer_loss(
         self,
         network: Network,

@@ -16,9 +16,14 @@ from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.optimizers.following import follow_space
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
-from bilevel_tf.training.binding import bind_references, check_factor_shapes
+from bilevel_tf.training.binding import (
+    bind_references,
+    check_factor_shapes,
+    separate_output_penalties,
+)
 from bilevel_tf.training.callbacks import FitCallback, put_first
 from bilevel_tf.training.compile_arguments import (
+    check_loss_weights,
     choose_method,
     choose_objective,
     make_optimizer,
@@ -129,6 +134,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
         bind_references(self.network.layers, hyperparameters)
+        separate_output_penalties(self.network.layers)
         check_factor_shapes(self.trainable_variables)
 
     @property
@@ -274,7 +280,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
                 in mixed_float16).
 
         Raises:
-            TypeError: If `method` or `objective` is not an object of its kind.
+            TypeError: If `method` or `objective` is not an object of its kind, or a
+                hyperparameter is given to `loss_weights`.
             ValueError: If the model does not fit the method or the objective, if these
                 do not fit each other, if the final activation does not fit the loss, if
                 a hyperparameter has the name of a loss or metric, or if nothing that is
@@ -299,6 +306,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         """
         objective = choose_objective(objective)
         method = choose_method(method, objective)
+        check_loss_weights([kwargs.get("loss_weights"), outer_loss_weights])
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(follow_space(optimizer, self.hyperparameters), loss, **kwargs)

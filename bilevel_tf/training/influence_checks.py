@@ -134,8 +134,7 @@ def _list_losses(network: Network) -> list:
 
 def _list_judges(network: Network) -> list:
     """List what judges, except for densities: data can judge the parameters of these."""
-    losses = [x for x in network.outer_losses if not isinstance(x, GaussianLikelihood)]
-    return [losses, network.outer_loss_weights]
+    return [x for x in network.outer_losses if not isinstance(x, GaussianLikelihood)]
 
 
 def _trace_losses(network: Network, spec: Any) -> tuple[set[str], set[str]]:

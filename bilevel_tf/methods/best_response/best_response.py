@@ -11,6 +11,7 @@ from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.response.response import Response
 from bilevel_tf.layers.response.structured import StructuredResponse
+from bilevel_tf.methods.best_response.added_losses import check_added_losses
 from bilevel_tf.methods.best_response.reach import (
     check_factors_scalar,
     check_penalties_respond,
@@ -98,14 +99,18 @@ class BestResponse(Method):
         check_optimizer_not_tuned(network, self)
         if not network.responding_layers:
             raise ValueError(
-                f"{type(self).__name__} needs layers that respond to the "
-                "hyperparameters, and the model has none (or all are frozen). Use "
-                "a layer such as bilevel_tf.HyperDense, or convert the model with "
-                "BilevelModel.from_keras. "
-                "Received: a model without a trainable hyper-layer"
+                f"{type(self).__name__} fits how the weights of layers respond to "
+                "hyperparameters, and no layer of the model can respond (or all are "
+                "frozen). Give `compile` a method that differentiates training, which "
+                "needs no special layers, such as method=bilevel_tf.Neumann(); tuned "
+                "weights of examples need one in any case. Or use layers such as "
+                "bilevel_tf.HyperDense, or BilevelModel.from_keras. "
+                f"Received: method={type(self).__name__}, and a model without a "
+                "trainable hyper-layer"
             )
         check_penalties_respond(network)
         check_factors_scalar(network, self)
+        check_added_losses(network, self)
         if self.linearized:
             check_outputs_linearize(keras.tree.flatten(network.outputs))
 
