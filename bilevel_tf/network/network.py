@@ -32,10 +32,10 @@ class Network(PlainFunctions, abc.ABC):
     hyperparameters on validation data.
 
     **Plain functions.** `loss`, `outer_loss`, `predict`, `data_loss`, `penalty` and
-    `example_losses` take the values of weights and hyperparameters as arguments, change nothing, and use
-    the same random numbers at every call. `problem` packs the losses of the model's
-    objective into a `Problem`, which is all that methods that differentiate training
-    need.
+    `example_losses` take the values of weights and hyperparameters as arguments, change
+    nothing, and use the same random numbers at every call. `problem` packs the losses
+    of the model's objective into a `Problem`, which is all that methods that
+    differentiate training need.
 
     **Optimizers.** `optimizer` moves the weights, `response_optimizer` the responses,
     `hyper_optimizer` the hyperparameters; each has Keras's `apply(gradients,

@@ -39,9 +39,8 @@ class ValidationLoss(Objective):
     >>> inputs = keras.Input((3,))
     >>> outputs = bt.HyperDense(1, activity_regularizer=bt.L2(hp["l2"]))(inputs)
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
-    >>> model.compile(
-    ...     "sgd", loss="mse", objective=bt.objectives.ValidationLoss(added_losses=False)
-    ... )
+    >>> objective = bt.objectives.ValidationLoss(added_losses=False)
+    >>> model.compile("sgd", loss="mse", objective=objective)
     """
 
     judged_on = "validation"
@@ -63,9 +62,10 @@ class ValidationLoss(Objective):
         Raises:
             ValueError: If added losses are left out, and there are no others.
         """
-        if not self.added_losses and all(loss is None for loss in network.outer_losses):
+        none = all(loss is None for loss in network.outer_losses)
+        if none and not self.added_losses:
             raise ValueError(
-                "`added_losses` of ValidationLoss must be True if `compile` gets neither "
+                "`added_losses` of ValidationLoss must be True if `compile` has neither "
                 "`loss` nor `outer_loss`: nothing else judges then. Received: "
                 "added_losses=False, loss=None and outer_loss=None"
             )

@@ -133,7 +133,7 @@ def _list_losses(network: Network) -> list:
 
 
 def _list_judges(network: Network) -> list:
-    """List what judges, except for densities: data can judge the parameters of these."""
+    """List the losses that judge, without densities: data judge their parameters."""
     return [x for x in network.outer_losses if not isinstance(x, GaussianLikelihood)]
 
 

@@ -9,6 +9,8 @@ from bilevel_tf.methods.method import Method
 from bilevel_tf.network.network import Network
 from bilevel_tf.regularizers.norms import NormPenalty
 
+_LIBRARIES = ("keras.", "bilevel_tf.")
+
 
 def check_added_losses(network: Network, method: Method) -> None:
     """Raise a `ValueError` if a tuned factor multiplies a mean over the examples.
@@ -29,9 +31,9 @@ def check_added_losses(network: Network, method: Method) -> None:
                 f"Received: {type(penalty).__name__} with "
                 f"'{references(penalty)[0].name}'"
             )
-    own = [
-        la for la in network.layers if not type(la).__module__.startswith(_LIBRARIES)
-    ]
+    # No layer of Keras or of this library adds a hyperparameter in another way.
+    modules = {layer: type(layer).__module__ for layer in network.layers}
+    own = [layer for layer in modules if not modules[layer].startswith(_LIBRARIES)]
     if not own:
         return
     try:
@@ -57,11 +59,9 @@ def _trace_ranks(network: Network, layers: list) -> list[dict]:
         for attributes in ({}, {"values": values}):
             with network.at(weights, [h], **attributes):
                 network(x, training=True)
-                losses = {layer: _keras.get_own_losses(layer) for layer in layers}
-            ranks = {
-                key: [x.shape.rank for x in added] for key, added in losses.items()
-            }
-            found.append(ranks)
+                losses = [_keras.get_own_losses(layer) for layer in layers]
+            ranks = [[loss.shape.rank for loss in added] for added in losses]
+            found.append(dict(zip(layers, ranks, strict=True)))
 
     inputs = keras.tree.flatten(network.inputs)
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in inputs]
@@ -82,6 +82,3 @@ def _refuse(layer: keras.Layer, method: Method) -> None:
         f"a loss that has one axis more with a value per example, in a layer that "
         f"holds {names or 'no hyperparameter of its own'}"
     )
-
-
-_LIBRARIES = ("keras.", "bilevel_tf.")
