@@ -11,7 +11,7 @@ from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.tunable import Tunable
 from bilevel_tf.hyperparameters.values import value_for
 
-__all__ = ["GaussianLikelihood"]
+__all__ = ["GaussianLikelihood", "WeightedLoss"]
 
 tfd = tfp.distributions
 
@@ -79,3 +79,73 @@ class GaussianLikelihood(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Arguments to make this loss again."""
         return {**super().get_config(), "precision": config_of(self.precision)}
+
+
+@keras.saving.register_keras_serializable("bilevel_tf")
+class WeightedLoss(keras.losses.Loss):
+    """A loss times a weight that can be tuned, such as that of one task of several.
+
+    `loss_weights` of `compile` takes numbers alone. A weight in the training loss must
+    not be judged by that same loss, which it lowers whatever the data say: give
+    `compile` an `outer_loss` beside it.
+
+    Args:
+        loss: The loss of an output as Keras takes it: a name, a function of targets and
+            outputs that returns a loss per example, or a `keras.losses.Loss`, of which
+            the reduction is not used.
+        weight: The factor: a number of at least 0, or a scalar hyperparameter that
+            stays there. Defaults to 1.
+        reduction: How the losses of the examples are combined: "sum_over_batch_size",
+            "mean", "mean_with_sample_weight", "sum", "none" or `None`, as in Keras.
+            Defaults to "sum_over_batch_size".
+        name: Name of the loss. Defaults to "weighted_loss".
+        dtype: Dtype or dtype policy of the computation. Defaults to Keras's.
+
+    Raises:
+        ValueError: If `loss` is unknown to Keras, or `weight` is negative, can become
+            so, or is vector-valued.
+
+    Call:
+        `loss(y_true, y_pred)`, as the loss that is weighted. Gives a scalar, or a loss
+        per example without reduction.
+
+    Example:
+
+    >>> hp = bt.HyperparameterSpace(depth=bt.LogUniform(1e-2, 1e2, initial=3.0))
+    >>> loss = bt.losses.WeightedLoss("mse", hp["depth"])
+    >>> round(float(loss(np.zeros((4, 1)), np.ones((4, 1)))), 4)
+    3.0
+    """
+
+    weight = Tunable(low=0.0)
+
+    def __init__(
+        self,
+        loss: Any,
+        weight: float | Hyperparameter = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "weighted_loss",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.loss = keras.losses.get(loss)
+        self.weight = weight
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The weighted loss of every example."""
+        own = isinstance(self.loss, keras.losses.Loss)
+        losses = (self.loss.call if own else self.loss)(y_true, y_pred)
+        return value_for(self.weight, losses) * losses
+
+    @property
+    def from_logits(self) -> bool:
+        """Whether the loss that is weighted takes logits."""
+        return getattr(self.loss, "from_logits", False)
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments to make this loss again."""
+        return {
+            **super().get_config(),
+            "loss": keras.saving.serialize_keras_object(self.loss),
+            "weight": config_of(self.weight),
+        }

@@ -4,6 +4,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from bilevel_tf.training import influence_checks
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_autotuning():
@@ -41,3 +43,9 @@ def float64():
     """Run a test in double precision."""
     keras.backend.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
+
+
+@pytest.fixture
+def spare_hyperparameters(monkeypatch):
+    """Allow hyperparameters that nothing uses, for tests that share a larger space."""
+    monkeypatch.setattr(influence_checks, "refuse_unused", lambda network, names: None)

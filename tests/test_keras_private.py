@@ -664,3 +664,18 @@ def test_is_saving_to_hdf5(tmp_path):
     assert seen
     assert all(seen)
     assert not _keras.is_saving_to_hdf5()
+def test_combined_loss_is_that_of_compile_without_metrics():
+    inputs = keras.Input((2,))
+    layers = [keras.layers.Dense(1, name=name) for name in ("a", "b")]
+    model = keras.Model(inputs, [layer(inputs) for layer in layers])
+    model.compile(loss="mse")
+    given = {"a": "mae", "b": "mse"}
+    loss = _keras.CombinedLoss(given, {"a": 1.0, "b": 2.0}, model.output_names)
+    y = [np.ones((3, 1), "float32"), np.zeros((3, 1), "float32")]
+    outputs = [np.full((3, 1), 3.0, "float32"), np.full((3, 1), 2.0, "float32")]
+    training = float(model.compute_loss(None, y, outputs))
+    with _keras.compiled_loss(model, loss):
+        assert float(model.compute_loss(None, y, outputs)) == 2.0 + 2.0 * 4.0
+    assert float(model.compute_loss(None, y, outputs)) == training == 4.0 + 4.0
+    assert loss.metrics == [None, None]
+    assert loss.mean.name == "outer_loss"

@@ -20,8 +20,10 @@ from bilevel_tf._keras.layers import (
     without_autocast,
 )
 from bilevel_tf._keras.models import (
+    CombinedLoss,
     add_layer,
     check_compiled,
+    compiled_loss,
     flatten_layers,
     get_compile_arguments,
     get_graph_inputs,
@@ -52,12 +54,14 @@ from bilevel_tf._keras.optimizers import (
 )
 
 __all__ = [
+    "CombinedLoss",
     "HookedOptimizer",
     "StatelessOptimizer",
     "TracedGraphs",
     "add_layer",
     "apply_bijector",
     "check_compiled",
+    "compiled_loss",
     "copy_decay_exclusions",
     "decays_weight",
     "excludes_from_decay",

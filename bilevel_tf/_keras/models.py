@@ -1,12 +1,15 @@
 """Private parts of Keras models: their graph, what they are compiled with, steps."""
 
-from collections.abc import Callable
+import contextlib
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.trainers.compile_utils import CompileLoss
 
 from bilevel_tf._keras.graphs import TracedGraphs
 
@@ -59,6 +62,44 @@ def get_compile_arguments(model: keras.Model) -> dict[str, Any]:
 def set_compile_argument(model: keras.Model, name: str, value: Any) -> None:
     """Make a compiled model save another value for an argument of `compile`."""
     model._compile_config.config[name] = value
+
+
+class CombinedLoss(CompileLoss):
+    """The losses of all outputs as one, of which no metrics are kept.
+
+    Keras makes one of its own class of what `compile` is given as `loss`, with a metric
+    for each of several outputs. These would stand in the logs beside those of the
+    training loss, and may be made in the middle of a step.
+
+    Args:
+        loss: Loss as `compile` takes it.
+        loss_weights: Factors of the outputs' losses, likewise, or `None`.
+        output_names: Names of the flat outputs.
+
+    Attributes:
+        mean: A metric named "outer_loss", for whoever evaluates the loss.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, output_names: list[str]):
+        super().__init__(loss, loss_weights, output_names=output_names)
+        self._tracker = types.SimpleNamespace(add_to_store=lambda *_: None)
+        self.mean = keras.metrics.Mean(name="outer_loss")
+
+    @property
+    def metrics(self) -> list[None]:
+        """One entry per loss, none of them a metric."""
+        return [None for _ in self._flat_losses or []]
+
+
+@contextlib.contextmanager
+def compiled_loss(model: keras.Model, loss: CombinedLoss) -> Iterator[None]:
+    """Make a compiled model compute another loss of its outputs inside the block."""
+    given = model._compile_loss
+    model._compile_loss = loss
+    try:
+        yield
+    finally:
+        model._compile_loss = given
 
 
 def check_compiled(model: keras.Model, method: str) -> None:

@@ -59,6 +59,8 @@ class Method:
     Attributes:
         inner_batches: How many training batches an outer step needs, or 0.
         fixed_batches: Whether all outer steps get the same training batches.
+        direct_only: Whether the method sees only how the objective depends on
+            hyperparameters at constant weights. Defaults to `False`.
         log_names: Names of what `outer_step` returns.
 
     Example:
@@ -74,6 +76,7 @@ class Method:
 
     inner_batches = 0
     fixed_batches = False
+    direct_only = False
     log_names: tuple[str, ...] = ()
 
     def __init__(

@@ -75,11 +75,19 @@ class KerasNetwork(Network):
 
     @property
     def losses(self) -> list:
-        return losses_by_output(self._model)
+        return losses_by_output(self._model, self._compiled_with("loss"))
+
+    @property
+    def outer_losses(self) -> list:
+        given = self._compiled_with("outer_loss")
+        return self.losses if given is None else losses_by_output(self._model, given)
 
     @property
     def loss_weights(self) -> Any:
-        return _keras.get_compile_arguments(self._model).get("loss_weights")
+        return self._compiled_with("loss_weights")
+
+    def _compiled_with(self, argument: str) -> Any:
+        return _keras.get_compile_arguments(self._model).get(argument)
 
     @property
     def strategy(self) -> tf.distribute.Strategy | None:
@@ -105,6 +113,11 @@ class KerasNetwork(Network):
         return self._model.compute_loss(
             x, y, predictions, sample_weight, training=training
         )
+
+    def compute_outer_loss(
+        self, x: Any, y: Any, predictions: Any, sample_weight: Any
+    ) -> tf.Tensor:
+        return self._model.compute_outer_loss(x, y, predictions, sample_weight)
 
     def example_weights(self, sample_weight: Any) -> Any:
         return self._model.weights_in_force(sample_weight)
@@ -206,9 +219,13 @@ class KerasNetwork(Network):
         return self._model.network_state[name]
 
 
-def losses_by_output(model: keras.Model) -> list:
-    """Find the loss of each flat output in what `compile` was given, or `None`."""
-    losses = _keras.get_compile_arguments(model).get("loss")
+def losses_by_output(model: keras.Model, losses: Any) -> list:
+    """Find the loss of each flat output in what `compile` was given, or `None`.
+
+    Args:
+        model: The model.
+        losses: What `compile` was given as `loss` or `outer_loss`.
+    """
     count, outputs = len(model.outputs), _keras.get_graph_outputs(model)
     if isinstance(losses, dict):
         keys = model.output_names

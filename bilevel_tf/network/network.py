@@ -28,13 +28,14 @@ class Network(PlainFunctions, abc.ABC):
     **A pass.** `network(x, training=...)` runs the network and `compute_loss` its loss,
     both under the pass in force (`begin_pass`): with perturbed hyperparameters, with or
     without penalties. Gradients by variables come from a `tf.GradientTape` around the
-    two, as in any Keras `train_step`.
+    two, as in any Keras `train_step`. `compute_outer_loss` is the loss that judges the
+    hyperparameters on validation data.
 
-    **Plain functions.** `loss`, `predict`, `data_loss`, `penalty` and `example_losses`
-    take the values of weights and hyperparameters as arguments, change nothing, and use
-    the same random numbers at every call. `problem` packs the losses of the model's
-    objective into a `Problem`, which is all that methods that differentiate training
-    need.
+    **Plain functions.** `loss`, `outer_loss`, `predict`, `data_loss`, `penalty` and
+    `example_losses` take the values of weights and hyperparameters as arguments, change
+    nothing, and use the same random numbers at every call. `problem` packs the losses
+    of the model's objective into a `Problem`, which is all that methods that
+    differentiate training need.
 
     **Optimizers.** `optimizer` moves the weights, `response_optimizer` the responses,
     `hyper_optimizer` the hyperparameters; each has Keras's `apply(gradients,
@@ -120,6 +121,11 @@ class Network(PlainFunctions, abc.ABC):
 
     @property
     @abc.abstractmethod
+    def outer_losses(self) -> list:
+        """The losses by which validation data judge; those of `losses` by default."""
+
+    @property
+    @abc.abstractmethod
     def loss_weights(self) -> Any:
         """The `loss_weights` given to `compile`, or `None`."""
 
@@ -164,6 +170,23 @@ class Network(PlainFunctions, abc.ABC):
             sample_weight: Weights of the examples, or `None`.
             training: Whether the batch trains the weights; tuned example weights then
                 count.
+
+        Returns:
+            A scalar.
+        """
+
+    @abc.abstractmethod
+    def compute_outer_loss(
+        self, x: Any, y: Any, predictions: Any, sample_weight: Any
+    ) -> tf.Tensor:
+        """The loss by which validation data judge: `outer_loss`, if `compile` got one.
+
+        Without one it is the compiled loss. What the pass in force asks for is added.
+
+        Args:
+            x, y: The batch.
+            predictions: Outputs of the network for `x`.
+            sample_weight: Weights of the examples, or `None`.
 
         Returns:
             A scalar.

@@ -41,6 +41,31 @@ class PlainFunctions:
             outputs = self(x, training=training)
             return self.compute_loss(x, y, outputs, sample_weight, training=training)
 
+    def outer_loss(
+        self,
+        weights: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: tuple,
+        added_losses: bool = True,
+    ) -> tf.Tensor:
+        """The loss by which a batch of validation data judges, in inference mode.
+
+        Args:
+            weights: Values of `weights`.
+            hyperparameters: A list of one tensor, the unconstrained λ `[h]`.
+            batch: x, y and sample weights.
+            added_losses: Whether what layers add counts: `add_loss` and activity
+                regularizers. Weight penalties never count. Defaults to `True`.
+
+        Returns:
+            A scalar.
+        """
+        x, y, sample_weight = batch
+        losses = None if added_losses else ()
+        with self.at(weights, hyperparameters, penalties=False, losses=losses):
+            outputs = self(x, training=False)
+            return self.compute_outer_loss(x, y, outputs, sample_weight)
+
     def predict(
         self,
         weights: list[tf.Tensor],

@@ -43,6 +43,11 @@ class Objective:
         composed: Whether `inner_loss` is the compiled loss of the outputs plus
             penalties, which methods that need it in its parts rely on. `False` for a
             subclass that overrides `inner_loss`, unless it says otherwise.
+        added_losses: Whether what layers add, by `add_loss` and activity regularizers,
+            counts when a method that fits a best response judges. Defaults to `True`.
+        takes_outer_loss: Whether the objective judges by the `outer_loss` that
+            `compile` is given. Defaults to `False`, also for a subclass that overrides
+            `outer_loss`, unless it says otherwise.
         suggested_method: A method that fits the objective, as a user would write it;
             error messages show it.
         log_names: The keys of what `logs` returns.
@@ -63,6 +68,8 @@ class Objective:
     judged_on = "training"
     responds = False
     composed = True
+    added_losses = True
+    takes_outer_loss = False
     suggested_method = "bilevel_tf.ConjugateGradient()"
     log_names: tuple[str, ...] = ()
 
@@ -70,6 +77,8 @@ class Objective:
         super().__init_subclass__(**kwargs)
         if "inner_loss" in vars(cls) and "composed" not in vars(cls):
             cls.composed = False
+        if "outer_loss" in vars(cls) and "takes_outer_loss" not in vars(cls):
+            cls.takes_outer_loss = False
 
     def check(self, network: Network) -> None:
         """Raise a `ValueError` if this objective cannot judge the compiled network."""

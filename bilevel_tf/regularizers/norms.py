@@ -1,5 +1,6 @@
 """Penalties on the size of weights whose factor may be a hyperparameter."""
 
+import copy
 from typing import Any
 
 import keras
@@ -8,11 +9,47 @@ import tensorflow as tf
 from bilevel_tf.hyperparameters.configs import config_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.tunable import Tunable
-from bilevel_tf.hyperparameters.values import mean_value
+from bilevel_tf.hyperparameters.values import mean_value, value_for
+
+
+class NormPenalty(keras.regularizers.Regularizer):
+    """Base class of penalties that are sums over entries, each times its factor.
+
+    Attributes:
+        of_outputs: Whether the penalty is on the outputs of a layer, whose first axis
+            is that of the examples, and not on a weight. Every example then has its own
+            factor in a perturbed pass. Defaults to `False`.
+    """
+
+    of_outputs = False
+
+    def for_outputs(self) -> "NormPenalty":
+        """The same penalty, on the outputs of a layer."""
+        penalty = copy.copy(self)
+        penalty.of_outputs = True
+        return penalty
+
+    def weighted_sum(
+        self, factor: float | Hyperparameter, terms: tf.Tensor
+    ) -> tf.Tensor:
+        """The sum of terms, each times its factor, a scalar.
+
+        Args:
+            factor: The factor.
+            terms: Tensor shaped as the weight or the outputs.
+        """
+        if self.of_outputs:
+            value = value_for(factor, terms)
+        else:
+            value = mean_value(factor, terms.dtype)
+        # A scalar factor need not be multiplied with every term.
+        if value.shape.rank == 0:
+            return value * tf.reduce_sum(terms)
+        return tf.reduce_sum(value * terms)
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L2(keras.regularizers.Regularizer):
+class L2(NormPenalty):
     """Penalty l2 · Σ w², as `keras.regularizers.L2`, with a factor that may be tuned.
 
     Args:
@@ -27,7 +64,8 @@ class L2(keras.regularizers.Regularizer):
 
     Call:
         `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
-        pass the factor is the mean over the examples.
+        pass the factor is the mean over the examples; as an `activity_regularizer`
+        in a `BilevelModel`, every example's own.
 
     Example:
 
@@ -42,14 +80,14 @@ class L2(keras.regularizers.Regularizer):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return _weighted_sum(self.l2, tf.square(x))
+        return self.weighted_sum(self.l2, tf.square(x))
 
     def get_config(self) -> dict[str, Any]:
         return {"l2": config_of(self.l2)}
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L1(keras.regularizers.Regularizer):
+class L1(NormPenalty):
     """Penalty l1 · Σ |w|, as `keras.regularizers.L1`, with a factor that may be tuned.
 
     Args:
@@ -64,7 +102,8 @@ class L1(keras.regularizers.Regularizer):
 
     Call:
         `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
-        pass the factor is the mean over the examples.
+        pass the factor is the mean over the examples; as an `activity_regularizer`
+        in a `BilevelModel`, every example's own.
 
     Example:
 
@@ -79,14 +118,14 @@ class L1(keras.regularizers.Regularizer):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return _weighted_sum(self.l1, tf.abs(x))
+        return self.weighted_sum(self.l1, tf.abs(x))
 
     def get_config(self) -> dict[str, Any]:
         return {"l1": config_of(self.l1)}
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class L1L2(keras.regularizers.Regularizer):
+class L1L2(NormPenalty):
     """Penalty l1 · Σ |w| + l2 · Σ w², as `keras.regularizers.L1L2`, with tuned factors.
 
     Args:
@@ -100,7 +139,8 @@ class L1L2(keras.regularizers.Regularizer):
 
     Call:
         `regularizer(w)`, with a weight of any shape, gives a scalar. In a perturbed
-        pass the factors are the means over the examples.
+        pass the factors are the means over the examples; as an `activity_regularizer`
+        in a `BilevelModel`, every example's own.
 
     Example:
 
@@ -120,16 +160,8 @@ class L1L2(keras.regularizers.Regularizer):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
-        return _weighted_sum(self.l1, tf.abs(x)) + _weighted_sum(self.l2, tf.square(x))
+        absolute = self.weighted_sum(self.l1, tf.abs(x))
+        return absolute + self.weighted_sum(self.l2, tf.square(x))
 
     def get_config(self) -> dict[str, Any]:
         return {"l1": config_of(self.l1), "l2": config_of(self.l2)}
-
-
-def _weighted_sum(factor, terms):
-    """The sum of terms, shaped as the weight, each times its factor."""
-    value = mean_value(factor, terms.dtype)
-    # A scalar factor need not be multiplied with every term.
-    if value.shape.rank == 0:
-        return value * tf.reduce_sum(terms)
-    return tf.reduce_sum(value * terms)

@@ -16,9 +16,14 @@ from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.optimizers.following import follow_space
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
-from bilevel_tf.training.binding import bind_references, check_factor_shapes
+from bilevel_tf.training.binding import (
+    bind_references,
+    check_factor_shapes,
+    separate_output_penalties,
+)
 from bilevel_tf.training.callbacks import with_fit_callback
 from bilevel_tf.training.compile_arguments import (
+    check_loss_weights,
     choose_method,
     choose_objective,
     make_hyper_optimizer,
@@ -28,7 +33,9 @@ from bilevel_tf.training.compile_arguments import (
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.idle_fit import IdleFit
+from bilevel_tf.training.influence_checks import check_influences, settle_influences
 from bilevel_tf.training.model_steps import ModelSteps
+from bilevel_tf.training.outer_loss import combine_outer_loss
 from bilevel_tf.training.stored_model import StoredModel
 from bilevel_tf.training.trained_layers import check_trained, note_trained
 from bilevel_tf.training.weight_files import WeightFiles
@@ -130,9 +137,12 @@ class BilevelModel(
         self.outer: rounds.Outer | None = None
         self.example_weights = None
         self.returns_batches = False
+        self.combined_outer_loss: Any = None
+        self.waiting_names: frozenset[str] = frozenset()
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
         bind_references(self.network.layers, hyperparameters)
+        separate_output_penalties(self.network.layers)
         check_factor_shapes(self.trainable_variables)
 
     @property
@@ -235,6 +245,8 @@ class BilevelModel(
         optimizer: Any = "sgd",
         loss: Any = None,
         *,
+        outer_loss: Any = None,
+        outer_loss_weights: Any = None,
         hyper_optimizer: Any = None,
         response_optimizer: Any = None,
         method: Method | None = None,
@@ -250,6 +262,13 @@ class BilevelModel(
             loss: Loss as in Keras: a name, function or `keras.losses.Loss`, or a list
                 or dict with one per output. Defaults to `None`: only the losses that
                 layers add.
+            outer_loss: Loss on validation data that judges the hyperparameters, in
+                place of `loss` and as flexible. It is needed if a hyperparameter stands
+                in `loss`, which would else be its own judge. `evaluate` and `fit` show
+                it as "outer_loss" and "val_outer_loss"; `val_loss` remains the training
+                loss. Defaults to `None`, the same as `loss`.
+            outer_loss_weights: Factors of the outputs' losses in `outer_loss`, as
+                `loss_weights` are in `loss`. Defaults to `None`: all 1.
             hyper_optimizer: Optimizer of λ and σ. It steps on the unconstrained scale,
                 in whose units its learning rate is. Defaults to
                 `keras.optimizers.RMSprop(1e-2, epsilon=1e-36)`, the Δ-STN paper's on
@@ -273,10 +292,15 @@ class BilevelModel(
                 in mixed_float16).
 
         Raises:
-            TypeError: If `method` or `objective` is not an object of its kind.
+            TypeError: If `method` or `objective` is not an object of its kind, or a
+                hyperparameter is given to `loss_weights`.
             ValueError: If the model does not fit the method or the objective, if these
-                do not fit each other, if the final activation does not fit the loss, or
-                if a hyperparameter has the name of a loss or metric.
+                do not fit each other, if the final activation does not fit the loss, if
+                a hyperparameter has the name of a loss or metric, or if nothing that is
+                judged depends on it.
+
+        Warns:
+            UserWarning: If a hyperparameter stands in a loss that also judges it.
 
         Example:
 
@@ -294,6 +318,7 @@ class BilevelModel(
         """
         objective = choose_objective(objective)
         method = choose_method(method, objective)
+        check_loss_weights([kwargs.get("loss_weights"), outer_loss_weights])
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(follow_space(optimizer, self.hyperparameters), loss, **kwargs)
@@ -303,8 +328,12 @@ class BilevelModel(
         self.stepping_optimizer = optimizer if tuned else inner
         if tuned:
             _keras.set_compile_argument(self, "optimizer", optimizer)
-        bind_references([loss, kwargs], self.hyperparameters)
+        outer = outer_loss, outer_loss_weights
+        bind_references([loss, outer, kwargs], self.hyperparameters)
         check_losses_fit_outputs(self.outputs, self.network.losses)
+        self.combined_outer_loss = combine_outer_loss(self, objective, *outer)
+        _keras.set_compile_argument(self, "outer_loss", outer_loss)
+        _keras.set_compile_argument(self, "outer_loss_weights", outer_loss_weights)
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)
@@ -317,6 +346,7 @@ class BilevelModel(
         self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
         note_trained(self)
         self.outer_steps_at_compile = self.progress.outer_steps
+        self.waiting_names = check_influences(self.network)
 
     def _build_stages(self, objective: Objective, method: Method) -> None:
         """Take objective and method through `check` and `build`.
@@ -434,6 +464,7 @@ class BilevelModel(
         (x, y, sample_weight), validation_data, feed = prepare_data(
             self, (x, y, sample_weight), validation_data, numbers
         )
+        settle_influences(self, feed)
         distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = hyperparameter_logs(self.hyperparameters)
         names = *method.log_names, *self.objective.log_names

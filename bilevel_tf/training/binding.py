@@ -7,6 +7,7 @@ import keras
 
 from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
+from bilevel_tf.regularizers.norms import NormPenalty
 
 
 def bind_references(holders: Iterable[Any], space: HyperparameterSpace) -> None:
@@ -22,6 +23,16 @@ def bind_references(holders: Iterable[Any], space: HyperparameterSpace) -> None:
     for holder in holders:
         for reference in references(holder):
             reference.bind(space)
+
+
+def separate_output_penalties(layers: Iterable[keras.Layer]) -> None:
+    """Tell penalties on the outputs of layers that they are on outputs.
+
+    The same object may penalise a weight as well, so that each layer gets a copy.
+    """
+    for layer in layers:
+        if isinstance(layer.activity_regularizer, NormPenalty):
+            layer.activity_regularizer = layer.activity_regularizer.for_outputs()
 
 
 def check_factor_shapes(variables: list[keras.Variable]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.method import Method
@@ -23,7 +24,8 @@ def choose_objective(objective: Objective | None) -> Objective:
         return objective
     raise TypeError(
         "`objective` must be one objective object such as "
-        f"bilevel_tf.objectives.ValidationLoss(). Received: objective={objective!r}"
+        f"bilevel_tf.objectives.ValidationLoss().{_hint_at_call(objective)} "
+        f"Received: objective={objective!r}"
     )
 
 
@@ -46,7 +48,7 @@ def choose_method(method: Method | None, objective: Objective) -> Method:
     if not isinstance(method, Method):
         raise TypeError(
             "`method` must be one method object such as bilevel_tf.DeltaSTN() or "
-            f"bilevel_tf.STN(). Received: method={method!r}"
+            f"bilevel_tf.Neumann().{_hint_at_call(method)} Received: method={method!r}"
         )
     if isinstance(method, BestResponse) and not objective.responds:
         raise ValueError(
@@ -56,6 +58,23 @@ def choose_method(method: Method | None, objective: Objective) -> Method:
             f"Received: method={type(method).__name__}"
         )
     return method
+
+
+def _hint_at_call(given: Any) -> str:
+    """Say how to make an object of a class that was given in its place."""
+    if not isinstance(given, type):
+        return ""
+    return f" A class must be called: {given.__name__}()."
+
+
+def check_loss_weights(loss_weights: Any) -> None:
+    """Raise a `TypeError` if a hyperparameter is given to `loss_weights`."""
+    for weight in references(loss_weights):
+        raise TypeError(
+            "`loss_weights` must be numbers. To tune the weight of a loss, give `loss` "
+            f"bilevel_tf.losses.WeightedLoss('mse', space['{weight.name}']), and "
+            f"another loss as `outer_loss`. Received: hyperparameter '{weight.name}'"
+        )
 
 
 def make_optimizer(

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
 from bilevel_tf.methods.method import Method
 from bilevel_tf.training import example_weights, rounds
 from bilevel_tf.training.fit_logs import hyperparameter_logs
@@ -66,6 +66,8 @@ class ModelSteps:
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate a batch; the loss has no weight penalties.
 
+        Beside the training loss it shows the outer loss, if `compile` got one.
+
         Args:
             data: x, y and sample weights, as Keras passes them.
 
@@ -77,6 +79,38 @@ class ModelSteps:
         current = self.hyperparameters.current_at_once()
         with begin_pass(delta=delta, penalties=False, current=current):
             return super().test_step(data)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Return the metrics by name, with "outer_loss" among them in `test_step`.
+
+        Args:
+            x: Inputs of the model, `[batch, ...]` each.
+            y: Targets.
+            y_pred: Outputs of the model.
+            sample_weight: Weights of the examples. Defaults to `None`.
+        """
+        outer = self.combined_outer_loss
+        judging = outer is not None and current_pass().begun
+        if judging:
+            losses = None if self.objective.added_losses else ()
+            with begin_pass(penalties=False, losses=losses):
+                loss = self.compute_outer_loss(x, y, y_pred, sample_weight)
+            # Keras divides the loss of a replica by the number of replicas.
+            loss *= tf.distribute.get_strategy().num_replicas_in_sync
+            count = tf.shape(keras.tree.flatten(x)[0])[0]
+            outer.mean.update_state(loss, sample_weight=count)
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        if not judging:
+            logs.pop("outer_loss", None)
+        return logs
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics that `evaluate` shows and that are reset between epochs."""
+        outer = self.combined_outer_loss
+        return super().metrics + ([] if outer is None else [outer.mean])
 
     def compute_loss(
         self,
@@ -99,6 +133,25 @@ class ModelSteps:
         """
         weight = self.weights_in_force(sample_weight) if training else sample_weight
         return super().compute_loss(x, y, y_pred, weight, training)
+
+    def compute_outer_loss(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> tf.Tensor:
+        """Return the loss by which validation data judge, a scalar.
+
+        It is the `outer_loss` of `compile` or, without one, the compiled loss; what
+        layers add comes on top.
+
+        Args:
+            x: Inputs of the model, `[batch, ...]` each.
+            y: Targets.
+            y_pred: Outputs of the model.
+            sample_weight: Weights of the examples. Defaults to `None`.
+        """
+        if self.combined_outer_loss is None:
+            return self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        with _keras.compiled_loss(self, self.combined_outer_loss):
+            return self.compute_loss(x, y, y_pred, sample_weight, training=False)
 
     def weights_in_force(self, sample_weight: Any) -> Any:
         """Return the tuned weights of a batch's examples, or the weights as given."""

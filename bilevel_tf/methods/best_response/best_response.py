@@ -11,6 +11,7 @@ from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.layers.response.response import Response
 from bilevel_tf.layers.response.structured import StructuredResponse
+from bilevel_tf.methods.best_response.added_losses import check_added_losses
 from bilevel_tf.methods.best_response.reach import (
     check_factors_scalar,
     check_penalties_respond,
@@ -98,14 +99,18 @@ class BestResponse(Method):
         check_optimizer_not_tuned(network, self)
         if not network.responding_layers:
             raise ValueError(
-                f"{type(self).__name__} needs layers that respond to the "
-                "hyperparameters, and the model has none (or all are frozen). Use "
-                "a layer such as bilevel_tf.HyperDense, or convert the model with "
-                "BilevelModel.from_keras. "
-                "Received: a model without a trainable hyper-layer"
+                f"{type(self).__name__} fits how the weights of layers respond to "
+                "hyperparameters, and no layer of the model can respond (or all are "
+                "frozen). Give `compile` a method that differentiates training, which "
+                "needs no special layers, such as method=bilevel_tf.Neumann(); tuned "
+                "weights of examples need one in any case. Or use layers such as "
+                "bilevel_tf.HyperDense, or BilevelModel.from_keras. "
+                f"Received: method={type(self).__name__}, and a model without a "
+                "trainable hyper-layer"
             )
         check_penalties_respond(network)
         check_factors_scalar(network, self)
+        check_added_losses(network, self)
         if self.linearized:
             check_outputs_linearize(keras.tree.flatten(network.outputs))
 
@@ -230,11 +235,12 @@ class BestResponse(Method):
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
             current = space.current_at_once()
-            with begin_pass(delta=delta, penalties=False, current=current):
+            losses = None if network.objective.added_losses else ()
+            with begin_pass(
+                delta=delta, penalties=False, losses=losses, current=current
+            ):
                 predictions = network(x, training=False)
-                loss = network.compute_loss(
-                    x, y, predictions, sample_weight, training=False
-                )
+                loss = network.compute_outer_loss(x, y, predictions, sample_weight)
             complexity = tf.cast(space.complexity(), loss.dtype)
             objective = loss + self.entropy_weight * complexity
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")

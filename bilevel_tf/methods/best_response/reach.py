@@ -26,7 +26,9 @@ def check_penalties_respond(network: Network) -> None:
                 raise ValueError(
                     f"`{key}` of {type(layer).__name__} '{layer.name}' has a tuned "
                     "factor, but the layer's weights cannot respond to it. Use "
-                    "a layer such as bilevel_tf.HyperDense, or a fixed factor. "
+                    "a layer such as bilevel_tf.HyperDense, a method that "
+                    "differentiates training such as bilevel_tf.Neumann(), or a fixed "
+                    "factor. "
                     f"Received: {key} with '{references(regularizer)[0].name}'"
                 )
 

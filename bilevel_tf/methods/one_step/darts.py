@@ -87,6 +87,7 @@ class DARTS(Differentiating):
         )
         self.second_order = second_order
         self.epsilon = check_positive(epsilon, "epsilon")
+        self.direct_only = second_order is None
 
     def hypergradient(self, problem: Problem) -> Hypergradient:
         """dQ/dλ one step from the weights of the problem."""
