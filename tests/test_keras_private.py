@@ -664,6 +664,8 @@ def test_is_saving_to_hdf5(tmp_path):
     assert seen
     assert all(seen)
     assert not _keras.is_saving_to_hdf5()
+
+
 def test_combined_loss_is_that_of_compile_without_metrics():
     inputs = keras.Input((2,))
     layers = [keras.layers.Dense(1, name=name) for name in ("a", "b")]

@@ -72,7 +72,9 @@ class Layout:
         stacks = self._stacks
         if len(values) < len(self.scales):
             stacks = stack_scales({name: self.scales[name] for name in values})
-        parts = [stack.unconstrain([values[n] for n in stack.names]) for stack in stacks]
+        parts = [
+            stack.unconstrain([values[n] for n in stack.names]) for stack in stacks
+        ]
         places = self._find_places(name for stack in stacks for name in stack.names)
         moved = tf.cast(tf.concat(parts, 0), current.dtype)
         return tf.tensor_scatter_nd_update(current, places[:, None], moved)

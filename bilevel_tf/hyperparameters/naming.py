@@ -105,7 +105,9 @@ def _list_pairs(hyperparameters):
     pairs = list(hyperparameters)
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            shown = f"{type(pair).__name__}(…)" if isinstance(pair, Scale) else show(pair)
+            shown = (
+                f"{type(pair).__name__}(…)" if isinstance(pair, Scale) else show(pair)
+            )
             raise TypeError(f"{message}Received: a list with {shown}")
     return pairs
 

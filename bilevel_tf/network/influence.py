@@ -16,9 +16,10 @@ class Influence:
     """A traced function, and what each of its results is computed from.
 
     Args:
-        function: Function of λ, the unconstrained vector `[h]`, and of further tensors.
-            It returns a dict from keys to tensors, or to lists of tensors and `None`.
-            It is traced into a graph and never run.
+        function: Function of λ, the unconstrained vector `[h]`, of the dict of its
+            values by name, and of further tensors. It returns a dict from keys to
+            tensors, or to lists of tensors and `None`. It is traced into a graph and
+            never run.
         space: The space whose λ the first argument is.
         specs: A `tf.TensorSpec` of every further argument.
 
@@ -26,8 +27,8 @@ class Influence:
 
     >>> from bilevel_tf.network.influence import Influence
     >>> hp = bt.HyperparameterSpace(a=bt.Positive(1.0), b=bt.Positive(1.0))
-    >>> def function(h, x):
-    ...     return {"round": tf.round(hp.constrain(h)["b"]), "input": x + 1.0}
+    >>> def function(h, values, x):
+    ...     return {"round": tf.round(values["b"]), "input": x + 1.0}
     >>> found = Influence(function, hp, [tf.TensorSpec([2])])
     >>> found.names("round"), found.names("input"), found.arguments("input")
     ({'b'}, set(), {0})
@@ -41,10 +42,16 @@ class Influence:
     ):
         spec = tf.TensorSpec(space.unconstrained.shape, space.unconstrained.dtype)
         results: dict = {}
+        self._values: dict = {}
 
-        def run(*arguments):
+        def run(unconstrained, *arguments):
+            # Values are computed together, so that the way to λ does not tell them
+            # apart: each is marked.
+            constrained = space.constrain(unconstrained)
+            values = {name: tf.identity(v) for name, v in constrained.items()}
+            self._values.update((v.op, name) for name, v in values.items())
             # The results themselves: those that a graph returns are copies.
-            results.update(function(*arguments))
+            results.update(function(unconstrained, values, *arguments))
 
         traced = tf.function(run, autograph=False)
         self._graph = traced.get_concrete_function(spec, *specs).graph
@@ -72,6 +79,8 @@ class Influence:
         names: set[str] = set()
         arguments: set[int] = set()
         pending = [tensor.op for tensor in tensors]
+        names.update(self._values[op] for op in pending if op in self._values)
+        pending = [op for op in pending if op not in self._values]
         seen = set(pending)
         while pending:
             operation = pending.pop()
@@ -79,7 +88,9 @@ class Influence:
                 arguments.add(self._arguments[operation])
             for tensor in operation.inputs:
                 source = tensor.op
-                if source is self._unconstrained:
+                if source in self._values:
+                    names.add(self._values[source])
+                elif source is self._unconstrained:
                     names |= self._find_read(operation)
                 elif source not in seen:
                     seen.add(source)

@@ -156,11 +156,10 @@ class KerasNetwork(Network):
     ) -> Iterator[None]:
         variables = [*self.weights, self.hyperparameters.unconstrained]
         mapping = list(zip(variables, [*weights, *hyperparameters], strict=True))
-        with (
-            keras.StatelessScope(state_mapping=mapping, collect_losses=True),
-            begin_pass(current=self.hyperparameters.current_at_once(), **attributes),
-        ):
-            yield
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
+            attributes.setdefault("current", self.hyperparameters.current_at_once())
+            with begin_pass(**attributes):
+                yield
 
     @property
     def penalized(self) -> bool:

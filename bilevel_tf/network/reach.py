@@ -36,28 +36,26 @@ class Reach:
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
         self._influence = Influence(self._run, network.hyperparameters, specs)
 
-    def _run(self, h: tf.Tensor, *arguments: tf.Tensor) -> dict:
+    def _run(self, h: tf.Tensor, current: dict, *arguments: tf.Tensor) -> dict:
         """Compute what has to be followed back, on the arguments of the graph."""
         network, count = self._network, len(self._weights)
         weights, rest = list(arguments[:count]), arguments[count:]
         x = keras.tree.pack_sequence_as(network.inputs, rest[: len(self._inputs)])
-        results = self._train(h, weights, x, rest[len(self._inputs) :])
+        results = self._train(h, current, weights, x, rest[len(self._inputs) :])
         if isinstance(network.stepping_optimizer, TunedOptimizer):
-            values = network.stepping_optimizer.values(
-                network.hyperparameters.constrain(h), 0
-            )
+            values = network.stepping_optimizer.values(current, 0)
             results["optimizer"] = list(values.values())
-        with network.at(weights, [h], penalties=False):
+        with network.at(weights, [h], current=current, penalties=False):
             for i, output in enumerate(keras.tree.flatten(network(x, training=False))):
                 results["judged", i] = output
             for layer in network.layers:
                 results["judged", layer] = _keras.get_own_losses(layer)
         return results
 
-    def _train(self, h, weights, x, cotangents) -> dict:
+    def _train(self, h, current, weights, x, cotangents) -> dict:
         """Compute outputs and gradients of a training pass."""
         network = self._network
-        with network.at(weights, [h]), tf.GradientTape() as tape:
+        with network.at(weights, [h], current=current), tf.GradientTape() as tape:
             tape.watch(weights)
             outputs = keras.tree.flatten(network(x, training=True))
             added = [*network.added_losses(), *network.penalties()]

@@ -12,6 +12,7 @@ from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.network.influence import Influence
 from bilevel_tf.network.network import Network
 from bilevel_tf.network.reach import Reach
+from bilevel_tf.training.validation_feed import OuterFeed
 
 _LIBRARIES = ("keras", "bilevel_tf")
 
@@ -51,12 +52,12 @@ def check_influences(network: Network) -> frozenset[str]:
     return frozenset(waiting)
 
 
-def settle_influences(model: keras.Model, feed: tf.data.Dataset) -> None:
+def settle_influences(model: keras.Model, feed: OuterFeed) -> None:
     """Check what `compile` could not know: example weights and the user's losses.
 
     Args:
         model: The `BilevelModel`; `waiting_names` are what `check_influences` returned.
-        feed: The data that outer steps draw from.
+        feed: What outer steps draw from.
 
     Raises:
         ValueError: If a hyperparameter still cannot reach the outer objective.
@@ -67,8 +68,11 @@ def settle_influences(model: keras.Model, feed: tf.data.Dataset) -> None:
     network = model.network
     unused = set(model.waiting_names) - {getattr(model.example_weights, "name", None)}
     if not all(map(_is_known, _list_losses(network))):
+        spec = feed.find_judged_spec()
+        if spec is None:
+            return
         try:
-            read, judging = _trace_losses(network, feed.element_spec[0])
+            read, judging = _trace_losses(network, spec)
         except Exception:
             # The loss does not fit the data: the first step says so.
             return
@@ -146,12 +150,12 @@ def _trace_losses(network: Network, spec: Any) -> tuple[set[str], set[str]]:
     parts = [x, y, weight, outputs]
     flat = [s for s in keras.tree.flatten(parts) if isinstance(s, tf.TensorSpec)]
 
-    def run(h, *tensors):
+    def run(h, current, *tensors):
         left = iter(tensors)
         x, y, weight, outputs = keras.tree.map_structure(
             lambda s: next(left) if isinstance(s, tf.TensorSpec) else s, parts
         )
-        with network.at(network.weights, [h], losses=()):
+        with network.at(network.weights, [h], current=current, losses=()):
             loss = network.compute_loss(x, y, outputs, weight, training=False)
             judge = network.compute_outer_loss(x, y, outputs, weight)
         return {"loss": loss, "judge": judge}

@@ -87,6 +87,13 @@ class OuterFeed:
             feeds.append(self._training(start * self._count).batch(self._count))
         return _switch_autotuning_off(tf.data.Dataset.zip(tuple(feeds)))
 
+    def find_judged_spec(self) -> Any:
+        """Return the `tf.TensorSpec`s of a batch to judge on.
+
+        They are `None` for the batches of the training pass, before it begins.
+        """
+        return None if self._judged is None else self._judged(0).element_spec
+
     def _feed_judged(self, start):
         if self._judged is not None:
             return self._judged(start)

@@ -12,8 +12,8 @@ def names(read):
         a=bt.Positive(1.0), b=bt.Positive([1.0, 2.0]), c=bt.Integer(0, 3, initial=1)
     )
 
-    def function(h, x):
-        return {"result": read(h, hp.constrain(h), x)}
+    def function(h, values, x):
+        return {"result": read(h, values, x)}
 
     return Influence(function, hp, [tf.TensorSpec([2])]).names("result")
 
@@ -22,6 +22,7 @@ def test_values_are_told_apart():
     assert names(lambda h, values, x: x) == set()
     assert names(lambda h, values, x: values["a"] * x) == {"a"}
     assert names(lambda h, values, x: [values["b"], None]) == {"b"}
+    assert names(lambda h, values, x: values["b"]) == {"b"}
     assert names(lambda h, values, x: values["a"] + values["c"]) == {"a", "c"}
 
 
@@ -56,6 +57,10 @@ def test_what_is_read_in_another_way_is_anything():
 def test_other_arguments_are_numbered():
     hp = bt.HyperparameterSpace(a=bt.Positive(1.0))
     specs = [tf.TensorSpec([]), tf.TensorSpec([]), tf.TensorSpec([])]
-    found = Influence(lambda h, x, y, z: {"one": [x + 1.0, z], "none": h}, hp, specs)
+
+    def function(h, values, x, y, z):
+        return {"one": [x + 1.0, z], "none": h}
+
+    found = Influence(function, hp, specs)
     assert found.arguments("one") == {0, 2}
     assert found.arguments("none") == set()
