@@ -1,6 +1,7 @@
 """Endless batches for the outer steps."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -63,7 +64,7 @@ class OuterFeed:
         recent: RecentBatches | None = None,
         progress: Any = None,
     ):
-        self.recent = recent
+        self.recent: Any = recent
         self._progress = progress
         self._count = method.inner_batches
         self._fixed = None
@@ -79,19 +80,22 @@ class OuterFeed:
 
     def __call__(self, start: int) -> tf.data.Dataset:
         feeds = [self._feed_judged(start)]
-        if self._fixed is not None:
-            feeds.append(tf.data.Dataset.from_tensors(self._fixed).repeat())
-        elif self._count and self.recent is not None:
-            feeds.append(self.recent.feed(self._count, self._progress))
-        elif self._count:
-            feeds.append(self._training(start * self._count).batch(self._count))
+        if self._count:
+            feeds.append(self._feed_training(start))
         return _switch_autotuning_off(tf.data.Dataset.zip(tuple(feeds)))
 
     def _feed_judged(self, start):
-        if self._judged is not None:
-            return self._judged(start)
-        stacks = self.recent.feed(1, self._progress)
-        return stacks.map(lambda *stack: last_of_stack(stack))
+        if self._judged is None:
+            stacks = self.recent.feed(1, self._progress)
+            return stacks.map(lambda *stack: last_of_stack(stack))
+        return self._judged(start)
+
+    def _feed_training(self, start):
+        if self._fixed is not None:
+            return tf.data.Dataset.from_tensors(self._fixed).repeat()
+        if self._training is None:
+            return self.recent.feed(self._count, self._progress)
+        return self._training(start * self._count).batch(self._count)
 
 
 def _switch_autotuning_off(feed):
@@ -185,11 +189,11 @@ def _shuffle_arrays(data, batch_size, start, most):
 
 def _stack_first_batches(data, batch_size, count):
     """Stack the first batches of the data; smaller ones, as the last, are left out."""
+    source: Iterator
     if isinstance(data, tuple):
         source = iter(Endless(data, batch_size)(0))
     elif isinstance(data, keras.utils.PyDataset):
-        batches = first_batches(data, count + 1)
-        source = itertools.cycle(batches)
+        source = itertools.cycle(first_batches(data, count + 1))
     elif isinstance(data, tf.data.Dataset):
         source = iter(data.repeat())
     else:
