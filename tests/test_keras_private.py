@@ -528,3 +528,15 @@ def test_hooked_optimizer():
     optimizer.apply([tf.constant(3.0)], [weight])
     assert seen == [(0.25, 1.0)]
     np.testing.assert_allclose(weight, 0.875)
+
+
+# Data sets
+
+
+def test_caches_in_files_are_found(tmp_path):
+    numbers = tf.data.Dataset.range(6)
+    assert _keras.find_file_caches(numbers.cache().batch(2)) == []
+    in_file = numbers.cache(str(tmp_path / "cache"))
+    data = tf.data.Dataset.zip((numbers, in_file.map(lambda n: n + 1))).batch(2)
+    found = _keras.find_file_caches(data.repeat().prefetch(1))
+    assert found == [in_file]

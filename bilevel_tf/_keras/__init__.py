@@ -6,6 +6,7 @@ pins the behaviour of each function, so that a new Keras that behaves differentl
 there first.
 """
 
+from bilevel_tf._keras.data import find_file_caches
 from bilevel_tf._keras.graphs import forbid_inlining, watch_with_tangent
 from bilevel_tf._keras.layers import (
     get_mask,
@@ -48,6 +49,7 @@ __all__ = [
     "copy_decay_exclusions",
     "decays_weight",
     "excludes_from_decay",
+    "find_file_caches",
     "flatten_layers",
     "forbid_inlining",
     "get_compile_arguments",

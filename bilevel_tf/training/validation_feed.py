@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.methods.method import Method
 from bilevel_tf.training.py_datasets import (
     find_signature,
     first_batches,
     read_passes,
+    runs_in_one_thread,
     without_none,
 )
 from bilevel_tf.training.recent_batches import RecentBatches, last_of_stack
@@ -115,7 +117,8 @@ class Endless:
     Batches of arrays may begin in one pass over the data and end in the next, so that
     all have the same size. Every pass has an order of its own, which depends only on
     the number of the pass. So has every pass over a `PyDataset`, whose batches are read
-    when they are asked for and not before. A `tf.data.Dataset` is repeated as it is.
+    when they are asked for, and not before unless parallel workers are allowed. A
+    `tf.data.Dataset` is repeated as it is.
 
     Args:
         data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
@@ -137,19 +140,26 @@ class Endless:
         if isinstance(data, keras.utils.PyDataset):
             # Two batches, as Keras does, to see which axes vary.
             self._signature = find_signature(first_batches(data, 2))
+        if isinstance(data, tf.data.Dataset):
+            # The evaluation could not read a file that outer steps have half written.
+            for cache in _keras.find_file_caches(data):
+                cache.reduce(0, lambda count, *element: count + 1)
 
     def __call__(self, start: int) -> tf.data.Dataset:
         data, steps = self._data, self._steps
         if self._signature is not None:
-            return tf.data.Dataset.from_generator(
+            feed = tf.data.Dataset.from_generator(
                 lambda: read_passes(data, start, steps),
                 output_signature=self._signature,
             )
+            # Reading ahead would be beside the evaluation after an epoch.
+            return feed if runs_in_one_thread(data) else feed.prefetch(BATCHES_AHEAD)
         if isinstance(data, tf.data.Dataset):
             feed = _repeat(data if steps is None else data.take(steps), start)
         else:
-            most = None if steps is None else steps * self._batch_size
-            feed = _shuffle_arrays(data, self._batch_size, start, most)
+            if steps is not None:
+                data = _cut(data, steps * self._batch_size)
+            feed = _shuffle_arrays(data, self._batch_size, start)
         return feed.prefetch(BATCHES_AHEAD)
 
 
@@ -164,10 +174,13 @@ def _repeat(data, start):
     return data.skip(skipped).concatenate(data.repeat())
 
 
-def _shuffle_arrays(data, batch_size, start, most):
-    data = keras.tree.map_structure(
-        lambda array: tf.convert_to_tensor(array[:most]), without_none(data)
-    )
+def _cut(data, most):
+    """Return the first examples of arrays."""
+    return keras.tree.map_structure(lambda array: array[:most], without_none(data))
+
+
+def _shuffle_arrays(data, batch_size, start):
+    data = keras.tree.map_structure(tf.convert_to_tensor, without_none(data))
     count = keras.tree.flatten(data)[0].shape[0]
 
     def batch(number):
