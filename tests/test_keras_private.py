@@ -681,3 +681,13 @@ def test_combined_loss_is_that_of_compile_without_metrics():
     assert float(model.compute_loss(None, y, outputs)) == training == 4.0 + 4.0
     assert loss.metrics == [None, None]
     assert loss.mean.name == "outer_loss"
+# Data sets
+
+
+def test_caches_in_files_are_found(tmp_path):
+    numbers = tf.data.Dataset.range(6)
+    assert _keras.find_file_caches(numbers.cache().batch(2)) == []
+    in_file = numbers.cache(str(tmp_path / "cache"))
+    data = tf.data.Dataset.zip((numbers, in_file.map(lambda n: n + 1))).batch(2)
+    found = _keras.find_file_caches(data.repeat().prefetch(1))
+    assert found == [in_file]

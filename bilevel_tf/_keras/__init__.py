@@ -7,6 +7,7 @@ there first.
 """
 
 from bilevel_tf._keras.bijectors import apply_bijector
+from bilevel_tf._keras.data import find_file_caches
 from bilevel_tf._keras.graphs import (
     TracedGraphs,
     forbid_inlining,
@@ -65,6 +66,7 @@ __all__ = [
     "copy_decay_exclusions",
     "decays_weight",
     "excludes_from_decay",
+    "find_file_caches",
     "flatten_layers",
     "forbid_inlining",
     "get_compile_arguments",

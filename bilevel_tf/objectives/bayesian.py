@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from bilevel_tf.network.network import Network
+from bilevel_tf.objectives.data_size import count_examples
 from bilevel_tf.objectives.likelihoods import (
     check_no_weight_decay,
     check_unweighted,
@@ -46,18 +46,18 @@ class BayesianObjective(Objective):
         """Return the training data as they are, after checks.
 
         Raises:
-            ValueError: If arrays have another number of examples than the priors were
+            ValueError: If the data have another number of examples than the priors were
                 given, or there are sample weights.
         """
         check_unweighted(sample_weight, type(self).__name__)
         data_size = self.data_size(network)
-        shape = getattr(keras.tree.flatten(x)[0], "shape", None)
-        if shape and shape[0] != data_size:
+        count = count_examples(x, data_size)
+        if count not in (None, data_size):
             raise ValueError(
                 f"The priors have data_size={data_size}, and training has "
-                f"{shape[0]} examples. Make the priors with data_size={shape[0]} "
+                f"{count} examples. Make the priors with data_size={count} "
                 "(examples that `validation_split` takes away do not count). "
-                f"Received: data_size={data_size} and {shape[0]} examples"
+                f"Received: data_size={data_size} and {count} examples"
             )
         return x, y, sample_weight
 

@@ -30,8 +30,8 @@ class ELBO(BayesianObjective):
             disagree on `data_size`, if a loss is not the mean negative log likelihood
             of one prediction per example, or if there are penalties or weight decay
             beside the bound. At `fit`, if there are sample or class weights, or if the
-            training arrays have another number of examples than `data_size`. The size
-            of a data set is unknown and not checked.
+            training data have another number of examples than `data_size`. Of a data
+            set this is checked to within a batch, and of a generator not at all.
 
     Example:
 

@@ -51,7 +51,7 @@ def shapes_of(arrays: Any) -> Any:
 
 
 def _check_lengths(data, where):
-    lengths = {}
+    lengths: dict[int, str] = {}
     for part, arrays in zip(("x", "y", "sample_weight"), data, strict=True):
         for array in keras.tree.flatten(arrays):
             if array is None:
@@ -144,6 +144,38 @@ def _fits(shape, wanted):
         return False
     pairs = zip(shape, wanted, strict=True)
     return all(a is None or b is None or a == b for a, b in pairs)
+
+
+def check_targets_alike(model: keras.Model, training: Any, validation: Any) -> None:
+    """Raise a `ValueError` if targets of training and validation have other shapes.
+
+    Args:
+        model: The model.
+        training: Training targets, arrays in any structure.
+        validation: Validation targets.
+    """
+    ours, theirs = keras.tree.flatten(training), keras.tree.flatten(validation)
+    if len(ours) != len(theirs):
+        raise ValueError(
+            "`validation_data` must have as many targets as the training data. "
+            f"Received: {len(theirs)} arrays in `y`, and {len(ours)} for training"
+        )
+    if any(None in tensor.shape[1:] for tensor in model.outputs):
+        # Axes whose length the model leaves open may differ.
+        return
+    for one, other in zip(ours, theirs, strict=True):
+        if one is None or other is None:
+            continue
+        if _drop_ones(one.shape[1:]) != _drop_ones(other.shape[1:]):
+            raise ValueError(
+                "`validation_data` must have targets of the same shape as the training "
+                f"data. Received: `y` of shape {tuple(other.shape)}, and "
+                f"{tuple(one.shape)} for training"
+            )
+
+
+def _drop_ones(shape):
+    return [dim for dim in shape if dim != 1]
 
 
 def check_finite(model: keras.Model, data: tuple) -> None:

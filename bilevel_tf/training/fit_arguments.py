@@ -2,7 +2,6 @@
 
 import collections.abc
 import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def check_fit_arguments(arguments: dict[str, Any]) -> None:
     for name in ("epochs", "initial_epoch"):
         check_count(_as_int(arguments.get(name, 0)), name, 0)
     share = arguments.get("validation_split", 0.0)
-    if not isinstance(share, numbers.Real) or not 0 <= share < 1:
+    if not isinstance(share, (float, int, np.number)) or not 0 <= share < 1:
         raise ValueError(
             "`validation_split` must be between 0 and 1: the share of the training "
             f"arrays that is left out, or 0. Received: validation_split={share!r}"

@@ -8,6 +8,7 @@ import keras
 from bilevel_tf.training import example_weights
 from bilevel_tf.training.data_checks import (
     check_arrays,
+    check_targets_alike,
     count_examples,
     is_arrays,
 )
@@ -39,6 +40,8 @@ def prepare_data(
     )
     steps = arguments.get("validation_steps")
     validation_data = check_validation(model, validation_data, steps)
+    if isinstance(validation_data, tuple) and is_arrays(data):
+        check_targets_alike(model, data[1], validation_data[1])
     data = model.objective.prepare(model.network, *data)
     data, validation_data = _read_in_turn(data, validation_data)
     feed = _make_feed(model, data, validation_data, arguments)

@@ -163,11 +163,12 @@ class InnerSteps:
             # Fetch the batch first: a step that finds no data would still advance the
             # random seeds.
             fetches = self._fetches_batch or self._model.steps_per_execution > 1
-            batches = [next(iterator)] if fetches else iterator
+            batch = next(iterator) if fetches else None
             with _set_steps_per_execution(self._model, 1):
-                logs = self._keep_batch(self._single(batches))
+                returned = self._single([batch] if fetches else iterator)
+            logs = self._keep_batch(returned)
             if self._fetches_batch:
-                self._keep(self._gather(batches[0]))
+                self._keep(self._gather(batch))
             return logs, 1
         self._taken.assign(0)
         with _set_steps_per_execution(self._model, steps):

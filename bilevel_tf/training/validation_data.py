@@ -157,7 +157,7 @@ def _is_empty(data):
     if isinstance(data, keras.utils.PyDataset):
         return data.num_batches == 0
     arrays = [array for array in keras.tree.flatten(data) if array is not None]
-    return min((len(array) for array in arrays), default=0) == 0
+    return not arrays or any(tuple(array.shape[:1]) == (0,) for array in arrays)
 
 
 def _is_infinite(data):

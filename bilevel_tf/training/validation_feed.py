@@ -1,17 +1,20 @@
 """Endless batches for the outer steps."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.methods.method import Method
 from bilevel_tf.training.py_datasets import (
     find_signature,
     first_batches,
     read_passes,
+    runs_in_one_thread,
     without_none,
 )
 from bilevel_tf.training.recent_batches import RecentBatches, last_of_stack
@@ -63,7 +66,7 @@ class OuterFeed:
         recent: RecentBatches | None = None,
         progress: Any = None,
     ):
-        self.recent = recent
+        self.recent: Any = recent
         self._progress = progress
         self._count = method.inner_batches
         self._fixed = None
@@ -79,12 +82,8 @@ class OuterFeed:
 
     def __call__(self, start: int) -> tf.data.Dataset:
         feeds = [self._feed_judged(start)]
-        if self._fixed is not None:
-            feeds.append(tf.data.Dataset.from_tensors(self._fixed).repeat())
-        elif self._count and self.recent is not None:
-            feeds.append(self.recent.feed(self._count, self._progress))
-        elif self._count:
-            feeds.append(self._training(start * self._count).batch(self._count))
+        if self._count:
+            feeds.append(self._feed_training(start))
         return _switch_autotuning_off(tf.data.Dataset.zip(tuple(feeds)))
 
     def find_judged_spec(self) -> Any:
@@ -95,10 +94,17 @@ class OuterFeed:
         return None if self._judged is None else self._judged(0).element_spec
 
     def _feed_judged(self, start):
-        if self._judged is not None:
-            return self._judged(start)
-        stacks = self.recent.feed(1, self._progress)
-        return stacks.map(lambda *stack: last_of_stack(stack))
+        if self._judged is None:
+            stacks = self.recent.feed(1, self._progress)
+            return stacks.map(lambda *stack: last_of_stack(stack))
+        return self._judged(start)
+
+    def _feed_training(self, start):
+        if self._fixed is not None:
+            return tf.data.Dataset.from_tensors(self._fixed).repeat()
+        if self._training is None:
+            return self.recent.feed(self._count, self._progress)
+        return self._training(start * self._count).batch(self._count)
 
 
 def _switch_autotuning_off(feed):
@@ -118,7 +124,8 @@ class Endless:
     Batches of arrays may begin in one pass over the data and end in the next, so that
     all have the same size. Every pass has an order of its own, which depends only on
     the number of the pass. So has every pass over a `PyDataset`, whose batches are read
-    when they are asked for and not before. A `tf.data.Dataset` is repeated as it is.
+    when they are asked for, and not before unless parallel workers are allowed. A
+    `tf.data.Dataset` is repeated as it is.
 
     Args:
         data: Tuple of arrays, `tf.data.Dataset` or `PyDataset`.
@@ -140,19 +147,26 @@ class Endless:
         if isinstance(data, keras.utils.PyDataset):
             # Two batches, as Keras does, to see which axes vary.
             self._signature = find_signature(first_batches(data, 2))
+        if isinstance(data, tf.data.Dataset):
+            # The evaluation could not read a file that outer steps have half written.
+            for cache in _keras.find_file_caches(data):
+                cache.reduce(0, lambda count, *element: count + 1)
 
     def __call__(self, start: int) -> tf.data.Dataset:
         data, steps = self._data, self._steps
         if self._signature is not None:
-            return tf.data.Dataset.from_generator(
+            feed = tf.data.Dataset.from_generator(
                 lambda: read_passes(data, start, steps),
                 output_signature=self._signature,
             )
+            # Reading ahead would be beside the evaluation after an epoch.
+            return feed if runs_in_one_thread(data) else feed.prefetch(BATCHES_AHEAD)
         if isinstance(data, tf.data.Dataset):
             feed = _repeat(data if steps is None else data.take(steps), start)
         else:
-            most = None if steps is None else steps * self._batch_size
-            feed = _shuffle_arrays(data, self._batch_size, start, most)
+            if steps is not None:
+                data = _cut(data, steps * self._batch_size)
+            feed = _shuffle_arrays(data, self._batch_size, start)
         return feed.prefetch(BATCHES_AHEAD)
 
 
@@ -167,10 +181,13 @@ def _repeat(data, start):
     return data.skip(skipped).concatenate(data.repeat())
 
 
-def _shuffle_arrays(data, batch_size, start, most):
-    data = keras.tree.map_structure(
-        lambda array: tf.convert_to_tensor(array[:most]), without_none(data)
-    )
+def _cut(data, most):
+    """Return the first examples of arrays."""
+    return keras.tree.map_structure(lambda array: array[:most], without_none(data))
+
+
+def _shuffle_arrays(data, batch_size, start):
+    data = keras.tree.map_structure(tf.convert_to_tensor, without_none(data))
     count = keras.tree.flatten(data)[0].shape[0]
 
     def batch(number):
@@ -192,11 +209,11 @@ def _shuffle_arrays(data, batch_size, start, most):
 
 def _stack_first_batches(data, batch_size, count):
     """Stack the first batches of the data; smaller ones, as the last, are left out."""
+    source: Iterator
     if isinstance(data, tuple):
         source = iter(Endless(data, batch_size)(0))
     elif isinstance(data, keras.utils.PyDataset):
-        batches = first_batches(data, count + 1)
-        source = itertools.cycle(batches)
+        source = itertools.cycle(first_batches(data, count + 1))
     elif isinstance(data, tf.data.Dataset):
         source = iter(data.repeat())
     else:

@@ -211,6 +211,8 @@ def test_best_responses_are_refused():
     ("y", "message"), [(None, "no `y`"), (np.zeros(29), r"lengths \[29, 30\]")]
 )
 def test_arrays_must_have_one_length(y, message):
-    model = classifier(dense(activation="relu"))
+    model, x = classifier(dense(activation="relu")), np.ones((30, 4), "float32")
     with pytest.raises(ValueError, match=message):
-        model.fit(np.ones((30, 4), "float32"), y, verbose=0)
+        model.evaluate_objective(x, y)
+    with pytest.raises(ValueError, match="must have"):
+        model.fit(x, y, verbose=0)

@@ -205,3 +205,12 @@ def test_a_tf_data_set_is_read_once_an_epoch(tmp_path):
     result = train(False, METHODS["Unrolled"](), dataset, Reading(24, start=100))
     assert result == pytest.approx([*means(0, COUNT), *means(100, 24)])
     assert len(started) == 1
+
+
+def test_a_validation_cache_in_a_file(tmp_path):
+    """Outer steps and evaluations read in turns, each a part of the data."""
+    numbers = np.arange(100, 124, dtype="float32")[:, None]
+    valid = tf.data.Dataset.from_tensor_slices((numbers / COUNT, numbers)).batch(SIZE)
+    valid = valid.cache(str(tmp_path / "cache"))
+    result = train(False, bt.methods.T1T2(train_steps=3), Reading(), valid)
+    assert result == pytest.approx([*means(0, COUNT), *means(100, 24)])

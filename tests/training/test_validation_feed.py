@@ -142,3 +142,72 @@ def test_given_validation_data_comes_before_the_split():
     train, valid = split_validation((*numbered(10), None), numbered(4), 0.3)
     assert len(train[0]) == 10
     assert len(valid[0]) == 4
+
+
+# What of the validation data is used
+
+
+def evens(count):
+    """Examples as batches of 2, in every kind of data."""
+    x, y = numbered(count)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
+    return {
+        "arrays": (x, y, None),
+        "dataset": dataset,
+        "endless dataset": dataset.repeat(),
+        "py_dataset": Pairs(count),
+        "endless py_dataset": Pairs(None),
+    }
+
+
+class Pairs(keras.utils.PyDataset):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    @property
+    def num_batches(self):
+        return self.count and self.count // 2
+
+    def __getitem__(self, index):
+        y = np.arange(2 * index, 2 * index + 2)
+        return y[:, None].astype("float32"), y
+
+
+@pytest.mark.parametrize("kind", evens(2))
+def test_steps_limit_the_data(kind):
+    feed = Endless(evens(20)[kind], 2, steps=3)(0)
+    assert set(labels(feed, 9)) == set(range(6))
+
+
+@pytest.mark.parametrize("kind", ["dataset", "py_dataset", "endless py_dataset"])
+@pytest.mark.parametrize("start", [1, 4, 11, 30])
+def test_data_sets_go_on_where_they_stopped(kind, start):
+    data = evens(10)[kind]
+    straight = labels(Endless(data, 2)(0), start + 5)
+    np.testing.assert_array_equal(
+        straight[2 * start :], labels(Endless(data, 2)(start), 5)
+    )
+
+
+def test_a_data_set_of_unknown_length_goes_on_where_it_stopped():
+    data = evens(10)["dataset"].filter(lambda x, y: True)
+    np.testing.assert_array_equal(labels(Endless(data, 2)(12), 1), [4, 5])
+
+
+def test_batches_of_other_lengths():
+    class Growing(Pairs):
+        def __getitem__(self, index):
+            return np.ones((2, index + 1, 3), "float32"), np.zeros(2)
+
+    feed = Endless(Growing(8), 2)(0)
+    assert feed.element_spec[0].shape.as_list() == [None, None, 3]
+    assert {x.shape[1] for x, _ in draw(feed, 4)} == {1, 2, 3, 4}
+
+
+def test_the_order_of_a_py_dataset_leaves_the_users_random_numbers_alone():
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    draw(Endless(Pairs(8), 2)(0), 9)
+    assert np.random.random() == expected
