@@ -40,16 +40,26 @@ class Layout:
 
     def constrain(self, unconstrained: tf.Tensor) -> dict[str, tf.Tensor]:
         """Values by name, `[..., *shape]` each, of vectors `[..., h]`."""
-        if self._order is not None:
-            unconstrained = _reorder(unconstrained, self._order)
-        parts = [unconstrained]
-        if len(self._stacks) > 1:
-            sizes = [stack.size for stack in self._stacks]
-            parts = tf.split(unconstrained, sizes, -1)
         values: dict = dict.fromkeys(self.scales)
-        for stack, part in zip(self._stacks, parts, strict=True):
+        for stack, part in self._divide(unconstrained):
             values.update(zip(stack.names, stack.constrain(part), strict=True))
         return values
+
+    def read(self, unconstrained: tf.Tensor) -> dict[str, float | np.ndarray]:
+        """Values by name on the host, Python numbers and arrays, of a vector `[h]`."""
+        values: dict = dict.fromkeys(self.scales)
+        for stack, part in self._divide(unconstrained):
+            values.update(zip(stack.names, stack.read(part), strict=True))
+        return values
+
+    def _divide(self, unconstrained):
+        """Pairs of stacks and their parts of vectors."""
+        if self._order is not None:
+            unconstrained = _reorder(unconstrained, self._order)
+        if len(self._stacks) == 1:
+            return [(self._stacks[0], unconstrained)]
+        parts = tf.split(unconstrained, [stack.size for stack in self._stacks], -1)
+        return list(zip(self._stacks, parts, strict=True))
 
     def constrain_one(self, unconstrained: tf.Tensor, name: str) -> tf.Tensor:
         """The value of one hyperparameter, of a vector `[h]`."""
@@ -72,7 +82,9 @@ class Layout:
         stacks = self._stacks
         if len(values) < len(self.scales):
             stacks = stack_scales({name: self.scales[name] for name in values})
-        parts = [stack.unconstrain([values[n] for n in stack.names]) for stack in stacks]
+        parts = [
+            stack.unconstrain([values[n] for n in stack.names]) for stack in stacks
+        ]
         places = self._find_places(name for stack in stacks for name in stack.names)
         moved = tf.cast(tf.concat(parts, 0), current.dtype)
         return tf.tensor_scatter_nd_update(current, places[:, None], moved)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from bilevel_tf import _keras
+from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.configs import numbers_of
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.hyperparameters.references import references
@@ -11,6 +12,7 @@ from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
+from bilevel_tf.regularizers.given import check_regularizers
 from bilevel_tf.regularizers.normal_prior import NormalPrior
 from bilevel_tf.regularizers.norms import L1, L1L2, L2
 from bilevel_tf.regularizers.weight_prior import WeightPrior
@@ -74,7 +76,8 @@ def hyper_network(model, tune):
             )
         if hyper is type(layer) and not arguments:
             return type(layer).from_config(config)
-        return hyper.from_config({**config, **arguments})
+        check_regularizers(arguments, f"{type(layer).__name__} '{layer.name}'")
+        return _make_tuned(hyper, config, arguments)
 
     def weights(new, old):
         # The scales of a new posterior keep their initial values.
@@ -82,6 +85,22 @@ def hyper_network(model, tune):
         return [*old.get_weights(), *new.get_weights()[count:]]
 
     return _structure(_clone(model, swap, weights))
+
+
+def _make_tuned(kind, config, arguments):
+    """A layer of that class, or an error that leaves out Keras's dump of the config."""
+    try:
+        return kind.from_config({**config, **arguments})
+    except TypeError as error:
+        cause = error.__context__
+        if not arguments or not isinstance(cause, (TypeError, ValueError)):
+            raise
+        given = ", ".join(f"{name}={show(value)}" for name, value in arguments.items())
+        received = "" if "Received" in str(cause) else f" Received: {given}"
+        raise ValueError(
+            f"`tune` gives {kind.__name__} '{config.get('name')}' what it cannot take. "
+            f"{cause}{received}"
+        ) from error
 
 
 def plain_network(model):

@@ -10,7 +10,7 @@ from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.training import rounds
 from bilevel_tf.training.example_weights import look_up_weights
-from bilevel_tf.training.fit_logs import hyperparameter_logs
+from bilevel_tf.training.fit_logs import stack_values
 
 
 class ModelSteps:
@@ -48,12 +48,13 @@ class ModelSteps:
                 needs them, training batches stacked along a new first axis.
 
         Returns:
-            Values of the hyperparameters and of what the method logs, by name.
+            Scalars that the method logs, by name, and under "hyperparameters" the
+            vector of `fit_logs.stack_values`.
         """
         batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
         outer, training = (*batches, None)[:2]
         logs = self.method.outer_step(self.network, outer, training)
-        return {**hyperparameter_logs(self.hyperparameters), **logs}
+        return {"hyperparameters": stack_values(self.hyperparameters), **logs}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate a batch; the loss has no weight penalties.

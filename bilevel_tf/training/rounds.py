@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.training.fit_logs import name_values
 
 
 class Progress:
@@ -63,7 +64,9 @@ def make_train_function(model: keras.Model) -> Callable:
     def run_outer_steps():
         for _ in range(method.valid_steps):
             with _set_steps_per_execution(model, 1):
-                model.outer.logs = outer(model.outer.iterator)
+                logs = dict(outer(model.outer.iterator))
+            stacked = logs.pop("hyperparameters")
+            model.outer.logs = {**name_values(model.hyperparameters, stacked), **logs}
             progress.outer_steps += 1
 
     def function(iterator):
