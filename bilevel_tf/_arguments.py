@@ -42,7 +42,7 @@ def check_count(value: Any, name: str, least: int) -> int:
 
 def check_non_negative(value: Any, name: str) -> float:
     """Return `value` as a float, or raise a `ValueError` unless 0 ≤ value < ∞."""
-    if not (isinstance(value, _NUMBERS) and 0 <= value < float("inf")):
+    if not (_is_number(value) and 0 <= value < float("inf")):
         raise ValueError(
             f"`{name}` must be non-negative and finite. Received: {name}={value!r}"
         )
@@ -51,7 +51,7 @@ def check_non_negative(value: Any, name: str) -> float:
 
 def check_positive(value: Any, name: str) -> float:
     """Return `value` as a float, or raise a `ValueError` unless 0 < value < ∞."""
-    if not (isinstance(value, _NUMBERS) and 0 < value < float("inf")):
+    if not (_is_number(value) and 0 < value < float("inf")):
         raise ValueError(
             f"`{name}` must be positive and finite. Received: {name}={value!r}"
         )
@@ -64,3 +64,7 @@ def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:
         shown = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"`{name}` must be one of {shown}. Received: {name}={value!r}")
     return value
+
+
+def _is_number(value):
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)

@@ -681,6 +681,8 @@ def test_combined_loss_is_that_of_compile_without_metrics():
     assert float(model.compute_loss(None, y, outputs)) == training == 4.0 + 4.0
     assert loss.metrics == [None, None]
     assert loss.mean.name == "outer_loss"
+
+
 # Data sets
 
 

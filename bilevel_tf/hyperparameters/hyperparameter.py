@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf._arguments import show
+from bilevel_tf.hyperparameters.not_a_number import NotANumber
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.scales.scale import Scale
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class Hyperparameter:
+class Hyperparameter(NotANumber):
     """A reference to one hyperparameter of a space; `space["name"]` makes it.
 
     Layers, regularizers, losses and optimizers hold references and ask them for the
     value in force. The config of a reference has the name and the scale, not the space:
     a `BilevelModel` binds the references that it finds to its own space. A reference
-    that is not bound stands for the initial value.
+    that is not bound stands for the initial value. It is no number: arithmetic with it,
+    comparisons and conversions raise a `TypeError` that says what to use.
 
     Args:
         name: Name of the hyperparameter in its space.
@@ -115,4 +118,4 @@ class Hyperparameter:
         return cls(**config)
 
     def __repr__(self):
-        return f"<Hyperparameter {self.name}, initial {self.initial.tolist()}>"
+        return f"<Hyperparameter {self.name}, initial {show(self.initial)}>"

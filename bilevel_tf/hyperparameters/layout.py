@@ -40,16 +40,26 @@ class Layout:
 
     def constrain(self, unconstrained: tf.Tensor) -> dict[str, tf.Tensor]:
         """Values by name, `[..., *shape]` each, of vectors `[..., h]`."""
-        if self._order is not None:
-            unconstrained = _reorder(unconstrained, self._order)
-        parts = [unconstrained]
-        if len(self._stacks) > 1:
-            sizes = [stack.size for stack in self._stacks]
-            parts = tf.split(unconstrained, sizes, -1)
         values: dict = dict.fromkeys(self.scales)
-        for stack, part in zip(self._stacks, parts, strict=True):
+        for stack, part in self._divide(unconstrained):
             values.update(zip(stack.names, stack.constrain(part), strict=True))
         return values
+
+    def read(self, unconstrained: tf.Tensor) -> dict[str, float | np.ndarray]:
+        """Values by name on the host, Python numbers and arrays, of a vector `[h]`."""
+        values: dict = dict.fromkeys(self.scales)
+        for stack, part in self._divide(unconstrained):
+            values.update(zip(stack.names, stack.read(part), strict=True))
+        return values
+
+    def _divide(self, unconstrained):
+        """Pairs of stacks and their parts of vectors."""
+        if self._order is not None:
+            unconstrained = _reorder(unconstrained, self._order)
+        if len(self._stacks) == 1:
+            return [(self._stacks[0], unconstrained)]
+        parts = tf.split(unconstrained, [stack.size for stack in self._stacks], -1)
+        return list(zip(self._stacks, parts, strict=True))
 
     def constrain_one(self, unconstrained: tf.Tensor, name: str) -> tf.Tensor:
         """The value of one hyperparameter, of a vector `[h]`."""

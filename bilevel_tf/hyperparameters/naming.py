@@ -97,18 +97,12 @@ def _list_pairs(hyperparameters):
         "`hyperparameters` must be a dict, or a list of pairs, from names to scales: "
         f"each hyperparameter needs a name, as in {_EXAMPLE}. "
     )
-    if isinstance(hyperparameters, Scale):
-        shown = f"{type(hyperparameters).__name__}(…)"
-        raise TypeError(f"{message}Received: {shown}")
     if isinstance(hyperparameters, str) or not isinstance(hyperparameters, Iterable):
         raise TypeError(f"{message}Received: {show(hyperparameters)}")
     pairs = list(hyperparameters)
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            shown = (
-                f"{type(pair).__name__}(…)" if isinstance(pair, Scale) else show(pair)
-            )
-            raise TypeError(f"{message}Received: a list with {shown}")
+            raise TypeError(f"{message}Received: a list with {show(pair)}")
     return pairs
 
 

@@ -18,7 +18,7 @@ from bilevel_tf.hyperparameters.naming import (
     collect_scales,
 )
 from bilevel_tf.hyperparameters.priors import Priors
-from bilevel_tf.scales.numbers import held_dtype
+from bilevel_tf.scales.numbers import held_dtype, to_array
 from bilevel_tf.scales.scale import Scale
 
 # Up to here values are read one by one.
@@ -162,8 +162,8 @@ class HyperparameterSpace(keras.layers.Layer):
 
     def __setitem__(self, name: str, value: Any) -> None:
         raise TypeError(
-            f"A value is set by space.assign({{{name!r}: …}}), and a new hyperparameter "
-            f"is given when the space is made. Received: {show(value)}"
+            f"A value is set by space.assign({{{name!r}: …}}), and a hyperparameter is "
+            f"given when the space is made. Received: {show(value)}"
         )
 
     def check_names(self, names: Iterable[str]) -> None:
@@ -199,7 +199,7 @@ class HyperparameterSpace(keras.layers.Layer):
         if not values:
             return current
         # Single precision would round what is next to an end to the end.
-        values = {n: _to_double(value) for n, value in values.items()}
+        values = {n: _to_double(value, n) for n, value in values.items()}
         return self._layout.unconstrain(values, current)
 
     def current(self) -> dict[str, tf.Tensor]:
@@ -226,8 +226,7 @@ class HyperparameterSpace(keras.layers.Layer):
         They are computed in double precision, in which a value next to an end of its
         range is not yet that end, so that `assign` takes it back.
         """
-        unconstrained = tf.cast(self.unconstrained, tf.float64)
-        values = self.constrain(unconstrained)
+        values = self._layout.read(tf.cast(self.unconstrained, tf.float64))
         return {n: _to_python(v, self.scales[n].python_type) for n, v in values.items()}
 
     def assign(self, values: Mapping[str, ArrayLike]) -> None:
@@ -316,18 +315,22 @@ class HyperparameterSpace(keras.layers.Layer):
 def _hold(dtype):
     """The dtype or policy of a space: λ in half precision could not move."""
     policy = keras.dtype_policies.get(dtype)
+    if not tf.as_dtype(policy.variable_dtype).is_floating:
+        raise ValueError(
+            "`dtype` of a HyperparameterSpace must be floating-point. "
+            f"Received: dtype={policy.variable_dtype!r}"
+        )
     if policy.variable_dtype == held_dtype(policy.variable_dtype):
         return policy
     return held_dtype(policy.variable_dtype)
 
 
-def _to_double(value):
+def _to_double(value, name):
     """A value in double precision, on the host if it is there."""
     if tf.is_tensor(value) or isinstance(value, (keras.Variable, tf.Variable)):
         return keras.ops.convert_to_tensor(value, dtype="float64")
-    return np.asarray(value, "float64")
+    return to_array(value, name)
 
 
-def _to_python(tensor, python_type=float):
-    array = np.asarray(tensor)
-    return python_type(array) if array.ndim == 0 else array.astype(python_type)
+def _to_python(value, python_type=float):
+    return value.astype(python_type) if np.ndim(value) else python_type(value)

@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.configs import read_config
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
 from bilevel_tf.scales.scale import Scale
@@ -165,9 +167,11 @@ class Tunable:
             hint = ""
             if isinstance(value, Scale):
                 hint = " Put a scale in a HyperparameterSpace, and give space['name']."
+            elif tf.is_tensor(value):
+                hint = " Give the hyperparameter itself, not a tensor of its value."
             raise ValueError(
                 f"{of} must be {self._describe_range()}: a number, or a hyperparameter "
-                f"that stays there.{hint} Received: {argument}={value!r}"
+                f"that stays there.{hint} Received: {argument}={show(value)}"
             )
         return value.item() if isinstance(value, np.generic) else value
 
@@ -187,7 +191,7 @@ class Tunable:
                 f"{of} must be {self._describe_range()}, and so must be all values "
                 f"that a hyperparameter can take. Received: hyperparameter "
                 f"'{value.name}' of scale {type(scale).__name__}, with values from "
-                f"{least} to {most} and the initial value {value.initial.tolist()}"
+                f"{least} to {most} and the initial value {show(value.initial)}"
             )
 
     def _allows(self, number):

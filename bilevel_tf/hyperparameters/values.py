@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.scales.scale import Scale
 
 
 def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.Tensor:
@@ -21,7 +23,8 @@ def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.T
 
     Raises:
         TypeError: If `argument` is a serialised hyperparameter, which the constructor
-            of a layer that is loaded did not read.
+            of a layer that is loaded did not read, or is neither a number nor a
+            hyperparameter.
 
     Example:
 
@@ -36,7 +39,12 @@ def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.T
         raise TypeError(
             "A serialised hyperparameter has no value. Read it in `__init__`, with "
             "bilevel_tf.Tunable, or with bilevel_tf.hyperparameters.read_config if it "
-            f"is in a list or dict. Received: {argument!r}"
+            f"is in a list or dict. Received: {show(argument)}"
+        )
+    if argument is None or isinstance(argument, (str, Scale)):
+        raise TypeError(
+            "Only a number or a hyperparameter, space['name'], has a value. "
+            f"Received: {show(argument)}"
         )
     return keras.ops.convert_to_tensor(argument, dtype or keras.config.floatx())
 

@@ -100,6 +100,11 @@ class TunedOptimizer:
                     f"`{name}` must be a hyperparameter of a space, or a function of "
                     f"the hyperparameters. Received: {name}={function!r}"
                 )
+            if isinstance(function, Hyperparameter) and function.shape != ():
+                raise ValueError(
+                    f"`{name}` must be a scalar hyperparameter. Received: "
+                    f"hyperparameter '{function.name}' of shape {function.shape}"
+                )
         self.optimizer = optimizer
         self.config = config
         self.functions = functions

@@ -33,7 +33,8 @@ class Integer(Interval):
         ValueError: If `low` and `high` are not whole numbers in this order or too
             large for the dtype of hyperparameters, `initial` is not a whole number
             between them, or `perturbation_scale` is not positive and finite.
-        TypeError: If `prior` is not a `GaussianHyperprior`.
+        TypeError: If `prior` is not a `GaussianHyperprior`, or
+            `learn_perturbation_scale` is not a Boolean.
 
     Example:
 

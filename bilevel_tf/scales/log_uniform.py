@@ -31,7 +31,8 @@ class LogUniform(Interval):
         ValueError: If `low` and `high` are not finite, positive numbers in this order,
             `initial` is not between them, `perturbation_scale` is not positive and
             finite, or a number cannot be held in the dtype of hyperparameters.
-        TypeError: If `prior` is not a `GaussianHyperprior`.
+        TypeError: If `prior` is not a `GaussianHyperprior`, or
+            `learn_perturbation_scale` is not a Boolean.
 
     Example:
 

@@ -30,7 +30,8 @@ class Positive(Scale):
     Raises:
         ValueError: If `initial` is not positive and finite, `perturbation_scale` is
             not, or a number cannot be held in the dtype of hyperparameters.
-        TypeError: If `prior` is not a `GaussianHyperprior`.
+        TypeError: If `prior` is not a `GaussianHyperprior`, or
+            `learn_perturbation_scale` is not a Boolean.
 
     Example:
 

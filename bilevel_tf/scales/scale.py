@@ -80,7 +80,8 @@ class Scale:
             positive and finite, or a number cannot be held in the dtype of
             hyperparameters: they are at least "float32", and "float64" under such a
             dtype policy of Keras.
-        TypeError: If `prior` is not a `GaussianHyperprior`.
+        TypeError: If `prior` is not a `GaussianHyperprior`, or
+            `learn_perturbation_scale` is not a Boolean.
 
     Example:
 
@@ -151,6 +152,11 @@ class Scale:
         self.perturbation_scale = check_positive(
             perturbation_scale, "perturbation_scale"
         )
+        if not isinstance(learn_perturbation_scale, (bool, np.bool_)):
+            raise TypeError(
+                "`learn_perturbation_scale` must be True or False. Received: "
+                f"learn_perturbation_scale={show(learn_perturbation_scale)}"
+            )
         self.learn_perturbation_scale = bool(learn_perturbation_scale)
         if isinstance(prior, dict):
             prior = keras.saving.deserialize_keras_object(prior)
@@ -308,6 +314,11 @@ class Scale:
         """The inverse of `get_config`."""
         with loading():
             return cls(**config)
+
+    def __repr__(self):
+        names = [*(self.stacked or ()), "initial"]
+        shown = ", ".join(f"{name}={show(getattr(self, name))}" for name in names)
+        return f"{type(self).__name__}({shown})"
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()

@@ -67,6 +67,21 @@ class Stack:
         together = _reshape_last(unconstrained, (count, *inner))
         return tf.unstack(self._merged.constrain(together), count, axis=axis)
 
+    def read(self, unconstrained: tf.Tensor) -> list:
+        """The values of all on the host, for `unconstrained` of shape `[size]`.
+
+        Returns:
+            A Python number for each scalar, an array for each other.
+        """
+        if not self._by_entry:
+            values = [value.numpy() for value in self.constrain(unconstrained)]
+            return [v if v.ndim else v.item() for v in values]
+        merged = np.asarray(self._merged.constrain(unconstrained))
+        if self._scalar:
+            return merged.tolist()
+        parts = np.split(merged, np.cumsum(self._sizes)[:-1])
+        return [p.reshape(s.shape) for p, s in zip(parts, self.scales, strict=True)]
+
     def unconstrain(self, values: Sequence[tf.Tensor | np.ndarray]) -> tf.Tensor:
         """The unconstrained forms of all, one after the other; inverse of `constrain`.
 

@@ -27,7 +27,8 @@ class Unconstrained(Scale):
     Raises:
         ValueError: If `initial` is not finite, `perturbation_scale` is not positive
             and finite, or a number cannot be held in the dtype of hyperparameters.
-        TypeError: If `prior` is not a `GaussianHyperprior`.
+        TypeError: If `prior` is not a `GaussianHyperprior`, or
+            `learn_perturbation_scale` is not a Boolean.
 
     Example:
 

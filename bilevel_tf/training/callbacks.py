@@ -73,11 +73,12 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stop if the loss or a hyperparameter is not finite."""
-        watched = {"loss", *log_names(self.model.hyperparameters)}
+        logs = logs or {}
+        watched = ["loss", *log_names(self.model.hyperparameters)]
+        names = [name for name in watched if name in logs]
+        finite = np.isfinite([float(logs[name]) for name in names])
         bad = [
-            f"'{name}'"
-            for name, value in (logs or {}).items()
-            if name in watched and not np.all(np.isfinite(value))
+            f"'{name}'" for name, good in zip(names, finite, strict=True) if not good
         ]
         # If the loss of the step is sound, the outer step after it was not.
         on_validation = self.model.objective.judged_on == "validation"

@@ -6,13 +6,17 @@ import warnings
 import keras
 
 from bilevel_tf import _keras
+from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.layers.counterparts import HYPER, VARIATIONAL, plain_class
 from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
+from bilevel_tf.regularizers.given import check_regularizers
 from bilevel_tf.training import cloning, layer_state
 from bilevel_tf.training.plain_config import VARIATIONAL_ARGUMENTS, plain_config
+
+_ARGUMENT_ERRORS = TypeError, ValueError
 
 
 def hyper_network(model, tune):
@@ -109,6 +113,7 @@ def _hyper_layer(layer, arguments):
             f"{', '.join(sorted(lost))} without a `prior`, which makes it a "
             "variational layer."
         )
+    check_regularizers(arguments, f"{type(layer).__name__} '{layer.name}'")
     return _make(hyper, {**config, **arguments}, layer, arguments)
 
 
@@ -120,6 +125,10 @@ def _make(layer_class, config, layer, changed=()):
             layer_state.copy_attributes(layer, new, changed)
         return new
     except Exception as error:
+        cause = error.__context__
+        dumped = isinstance(error, TypeError) and isinstance(cause, _ARGUMENT_ERRORS)
+        if changed and dumped:
+            raise _explain_tuned(layer_class, layer, changed, cause) from error
         # Keras's own layers say themselves what is wrong with an argument.
         if type(layer) is not layer_class or type(layer).__module__.startswith("keras"):
             raise
@@ -130,6 +139,16 @@ def _make(layer_class, config, layer, changed=()):
             "the BilevelModel around the layer itself: "
             f"BilevelModel(inputs, outputs, hyperparameters=hp). Error: {error}"
         ) from error
+
+
+def _explain_tuned(layer_class, layer, changed, cause):
+    """The error that leaves out Keras's dump of the config."""
+    given = ", ".join(f"{name}={show(value)}" for name, value in changed.items())
+    received = "" if "Received" in str(cause) else f" Received: {given}"
+    return ValueError(
+        f"`tune` gives {layer_class.__name__} '{layer.name}' what it cannot take. "
+        f"{cause}{received}"
+    )
 
 
 def _constructor_arguments(layer_class):

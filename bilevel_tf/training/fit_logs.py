@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bilevel_tf import _keras
@@ -10,16 +11,26 @@ from bilevel_tf.hyperparameters.naming import log_name
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 
 
-def hyperparameter_logs(space: HyperparameterSpace) -> dict[str, tf.Tensor]:
-    """Return the constrained values as scalars by name.
+def hyperparameter_logs(space: HyperparameterSpace) -> dict[str, float]:
+    """Return the present constrained values as numbers by name.
 
     A vector-valued hyperparameter is shown as its mean, under `<name>_mean`.
     """
-    logs = {}
-    for name, value in space.current().items():
-        scale = space.scales[name]
-        logs[log_name(name, scale)] = tf.reduce_mean(value) if scale.shape else value
-    return logs
+    return name_values(space, stack_values(space))
+
+
+def stack_values(space: HyperparameterSpace) -> tf.Tensor:
+    """Return the values of `hyperparameter_logs` as one tensor, for a compiled step.
+
+    TensorFlow takes long to optimise a function of many outputs.
+    """
+    values = space.current().values()
+    return tf.stack([tf.reduce_mean(v) if v.shape.rank else v for v in values])
+
+
+def name_values(space: HyperparameterSpace, stacked: tf.Tensor) -> dict[str, float]:
+    """Return the numbers that `stack_values` stacked, by name."""
+    return dict(zip(log_names(space), np.asarray(stacked).tolist(), strict=True))
 
 
 def log_names(space: HyperparameterSpace) -> list[str]:

@@ -51,8 +51,8 @@ def explain_lost(space: HyperparameterSpace, before: np.ndarray) -> str:
     part = space.slices[lost[0]]
     moved = np.argmax(np.abs(present[part] - before[part]))
     return (
-        f"Outer steps took {list_names(lost, 3)} to the end of its range, from where no "
-        f"hypergradient leads back: the unconstrained form of '{lost[0]}' was "
+        f"Outer steps took {list_names(lost, 3)} to the end of its range, from where "
+        f"no hypergradient leads back: the unconstrained form of '{lost[0]}' was "
         f"{before[part][moved]:.3g} at the start of the epoch and is "
         f"{present[part][moved]:.3g}. Make the learning rate of `hyper_optimizer` "
         "smaller, set `clipnorm` in it, or give the scale an end nearer to what is "

@@ -11,7 +11,7 @@ from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
 from bilevel_tf.methods.method import Method
 from bilevel_tf.training import example_weights, rounds
-from bilevel_tf.training.fit_logs import hyperparameter_logs
+from bilevel_tf.training.fit_logs import log_names, stack_values
 from bilevel_tf.training.trained_layers import check_trained
 
 
@@ -58,10 +58,25 @@ class ModelSteps:
         """
         _keras.check_compiled(self, "outer_train_step")
         check_outer_batches(self.method, data)
+        logs = self.stacked_outer_step(data)
+        values = tf.unstack(logs.pop("hyperparameters"))
+        names = log_names(self.hyperparameters)
+        return {**dict(zip(names, values, strict=True)), **logs}
+
+    def stacked_outer_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """Take the outer step; the values are one tensor.
+
+        Args:
+            data: As `outer_train_step` takes them.
+
+        Returns:
+            Scalars that the method logs, by name, and under "hyperparameters" the
+            vector of `fit_logs.stack_values`.
+        """
         batches = [keras.utils.unpack_x_y_sample_weight(part) for part in data]
         outer, training = (*batches, None)[:2]
         logs = self.method.outer_step(self.network, outer, training)
-        return {**hyperparameter_logs(self.hyperparameters), **logs}
+        return {"hyperparameters": stack_values(self.hyperparameters), **logs}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate a batch; the loss has no weight penalties.

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.training.fit_logs import name_values
 from bilevel_tf.training.py_datasets import without_none
 from bilevel_tf.training.recent_batches import RecentBatches
 
@@ -82,13 +83,15 @@ def make_train_function(model: keras.Model) -> Callable:
     """
     method, progress = model.method, model.progress
     inner = InnerSteps(model, _choose_block(model))
-    outer = _keras.make_step_function(model, model.outer_train_step)
+    outer = _keras.make_step_function(model, model.stacked_outer_step)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):
             with _set_steps_per_execution(model, 1):
                 iterator = model.outer.iterator_at(progress.outer_steps)
-                model.outer.logs = outer(iterator)
+                logs = dict(outer(iterator))
+            stacked = logs.pop("hyperparameters")
+            model.outer.logs = {**name_values(model.hyperparameters, stacked), **logs}
             progress.outer_steps += 1
 
     def function(iterator):

@@ -182,7 +182,7 @@ class Reciprocal(bt.scales.Scale):
 
 
 def test_infinite_form_of_a_scale_of_ones_own():
-    with pytest.raises(ValueError, match="`x` must keep a distance .*infinite"):
+    with pytest.raises(ValueError, match=r"`x` must keep a distance .*infinite"):
         bt.HyperparameterSpace(x=Reciprocal(1e-20))
 
 

@@ -12,6 +12,7 @@ from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, require_maps
 from bilevel_tf.layers.response.penalty import response_penalty
 from bilevel_tf.layers.response.response import Response
+from bilevel_tf.regularizers.given import check_regularizers
 
 
 class HyperLayer:
@@ -58,6 +59,10 @@ class HyperLayer:
 
     # Read-only: all layers without responses share it.
     responses: Mapping[str, Response] = types.MappingProxyType({})
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        check_regularizers(kwargs, type(self).__name__)
+        super().__init__(*args, **kwargs)
 
     def linear_maps(self) -> list[LinearMap]:
         """How the layer applies its weights, in the order in which it does.
