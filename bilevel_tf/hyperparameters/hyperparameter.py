@@ -68,9 +68,10 @@ class Hyperparameter:
         """
         if self.space is not None and self.space is not space:
             raise ValueError(
-                f"Hyperparameter '{self.name}' belongs to another "
-                f"HyperparameterSpace ('{self.space.name}') than the model's "
-                f"('{space.name}'). Make all layers of a model from one space."
+                f"Hyperparameter '{self.name}' belongs to another HyperparameterSpace "
+                "than the model's. Make all layers of a model from one space. "
+                f"Received: '{self.name}' of {_describe(self.space)}, in a model of "
+                f"{_describe(space)}"
             )
         space.check_names([self.name])
         self.space = space
@@ -114,3 +115,9 @@ class Hyperparameter:
 
     def __repr__(self):
         return f"<Hyperparameter {self.name}, initial {self.initial.tolist()}>"
+
+
+def _describe(space, most=6):
+    """A space in words. Spaces of several files may have the same name."""
+    names = ", ".join(space.names[:most]) + (", …" if len(space.names) > most else "")
+    return f"'{space.name}' (object {id(space):#x}, with {names})"

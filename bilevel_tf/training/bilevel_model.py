@@ -23,6 +23,7 @@ from bilevel_tf.training.compile_arguments import (
     choose_objective,
     make_optimizer,
 )
+from bilevel_tf.training.construction import check_arguments
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.model_steps import ModelSteps
@@ -68,7 +69,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         network: The `Network` by which methods and objectives see the model.
 
     Raises:
-        TypeError: If `hyperparameters` is not a `HyperparameterSpace`.
+        TypeError: If `hyperparameters` is not a `HyperparameterSpace`, or `inputs` and
+            `outputs` are not symbolic tensors.
         ValueError: If a layer refers to another space or an unknown hyperparameter, or
             if the shape of a hyperparameter does not fit the weight that it penalises.
 
@@ -102,13 +104,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     ):
         # Every release of Keras takes a class with these two names, `args` and
         # `kwargs`, for a functional model.
-        if not isinstance(hyperparameters, HyperparameterSpace):
-            raise TypeError(
-                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
-                "model use BilevelModel.from_config(model.get_config()): clone_model "
-                "does not pass the space on. "
-                f"Received: hyperparameters={hyperparameters!r}"
-            )
+        check_arguments(type(self), args, kwargs, hyperparameters)
         super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters
         _keras.add_layer(self, hyperparameters)
