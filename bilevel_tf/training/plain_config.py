@@ -43,6 +43,9 @@ def _translate_arguments(layer_class, config, space):
 
 def _translate(entry, space):
     """A part of a config with Keras's objects in place of this library's."""
+    if isinstance(entry, (Hyperparameter, keras.regularizers.Regularizer)):
+        # A `get_config` may leave it to Keras to serialise what it returns.
+        entry = keras.saving.serialize_keras_object(entry)
     if isinstance(entry, (list, tuple)):
         return type(entry)(_translate(part, space) for part in entry)
     if not isinstance(entry, dict):

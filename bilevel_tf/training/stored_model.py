@@ -33,7 +33,10 @@ class StoredModel:
 
         A SavedModel has the signature `serve`, which takes the inputs. If the model is
         compiled with a method that fits a best response, it also has `serve_at`, which
-        takes the inputs and a dict of hyperparameters and answers as `call_at` does.
+        takes the inputs and a dict of hyperparameters and answers as `call_at` does:
+        those that are left out keep their present values. Of more than four
+        hyperparameters either one or all must be given. `hyperparameters` returns a
+        dict of the present values.
 
         Args:
             filepath: Folder (or, of other formats, file) to write, a string or path.
@@ -46,7 +49,7 @@ class StoredModel:
                 take what Keras documents for them.
 
         Raises:
-            TypeError: If an argument is unknown.
+            TypeError: If an argument is unknown, or `filepath` is no path.
 
         Example:
 
