@@ -280,6 +280,11 @@ def _check_tuned(model, tune):
     layers = cloning.graph_layers(model)
     names, classes = {la.name for la in layers}, {type(la) for la in layers}
     for key in tune:
+        if not isinstance(key, (str, type)):
+            raise ValueError(
+                "The keys of `tune` must be layer names or Keras layer classes. "
+                f"Received: {key!r}; use its name, '{getattr(key, 'name', '')}'"
+            )
         if key not in names and key not in classes:
             what = key if isinstance(key, str) else key.__name__
             raise ValueError(
