@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf._arguments import show
+from bilevel_tf.hyperparameters.naming import list_names
 from bilevel_tf.hyperparameters.not_a_number import NotANumber
 from bilevel_tf.hyperparameters.pass_in_force import current_pass
 from bilevel_tf.scales.scale import Scale
@@ -71,9 +72,10 @@ class Hyperparameter(NotANumber):
         """
         if self.space is not None and self.space is not space:
             raise ValueError(
-                f"Hyperparameter '{self.name}' belongs to another "
-                f"HyperparameterSpace ('{self.space.name}') than the model's "
-                f"('{space.name}'). Make all layers of a model from one space."
+                f"Hyperparameter '{self.name}' belongs to another HyperparameterSpace "
+                "than the model's. Make all layers of a model from one space. "
+                f"Received: '{self.name}' of {_describe(self.space)}, in a model of "
+                f"{_describe(space)}"
             )
         space.check_names([self.name])
         self.space = space
@@ -119,3 +121,9 @@ class Hyperparameter(NotANumber):
 
     def __repr__(self):
         return f"<Hyperparameter {self.name}, initial {show(self.initial)}>"
+
+
+def _describe(space):
+    """A space in words. Spaces of several files may have the same name."""
+    names = list_names(space.names, 6)
+    return f"'{space.name}' (object {id(space):#x}, with {names})"

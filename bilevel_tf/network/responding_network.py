@@ -79,7 +79,19 @@ class RespondingNetwork:
         for name, value in hyperparameters.items():
             if not tf.is_symbolic_tensor(value):
                 space.scales[name].check_value(value, name)
-        delta = space.unconstrain(hyperparameters)
+        return self.call_at_unconstrained(inputs, space.unconstrain(hyperparameters))
+
+    def call_at_unconstrained(self, inputs: Any, unconstrained: tf.Tensor) -> Any:
+        """Predict at other hyperparameters, given by their unconstrained form.
+
+        Args:
+            inputs: Tensors structured as the inputs of the model, `[batch, ...]` each.
+            unconstrained: Vector `[h]`, as `HyperparameterSpace.unconstrain` returns.
+
+        Returns:
+            Tensors structured as the outputs of the model, in inference mode.
+        """
+        space, delta = self.hyperparameters, unconstrained
         if self.method.centered:
             delta -= space.unconstrained
         with begin_pass(delta=delta[None], current=space.current_at_once()):

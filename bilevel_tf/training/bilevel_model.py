@@ -30,6 +30,7 @@ from bilevel_tf.training.compile_arguments import (
     make_optimizer,
     scale_loss_like,
 )
+from bilevel_tf.training.construction import check_arguments
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.idle_fit import IdleFit
@@ -82,7 +83,8 @@ class BilevelModel(
         network: The `Network` by which methods and objectives see the model.
 
     Raises:
-        TypeError: If `hyperparameters` is not a `HyperparameterSpace`.
+        TypeError: If `hyperparameters` is not a `HyperparameterSpace`, or `inputs` and
+            `outputs` are not symbolic tensors.
         ValueError: If a layer refers to another space or an unknown hyperparameter, or
             if the shape of a hyperparameter does not fit the weight that it penalises.
 
@@ -116,13 +118,7 @@ class BilevelModel(
     ):
         # Every release of Keras takes a class with these two names, `args` and
         # `kwargs`, for a functional model.
-        if not isinstance(hyperparameters, HyperparameterSpace):
-            raise TypeError(
-                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
-                "model use BilevelModel.from_config(model.get_config()): clone_model "
-                "does not pass the space on. "
-                f"Received: hyperparameters={hyperparameters!r}"
-            )
+        check_arguments(type(self), args, kwargs, hyperparameters)
         super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters
         _keras.add_layer(self, hyperparameters)

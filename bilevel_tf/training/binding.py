@@ -18,11 +18,18 @@ def bind_references(holders: Iterable[Any], space: HyperparameterSpace) -> None:
         space: The space of the model.
 
     Raises:
-        ValueError: If a reference is into another space or its name is unknown.
+        ValueError: If a reference is into another space or its name is unknown; it
+            names the layer.
     """
     for holder in holders:
         for reference in references(holder):
-            reference.bind(space)
+            try:
+                reference.bind(space)
+            except ValueError as error:
+                if not isinstance(holder, keras.Layer):
+                    raise
+                held_by = f"{type(holder).__name__} '{holder.name}'"
+                raise ValueError(f"{held_by}: {error}") from None
 
 
 def separate_output_penalties(layers: Iterable[keras.Layer]) -> None:

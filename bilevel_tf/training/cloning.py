@@ -73,7 +73,17 @@ def is_transparent(operation: Any) -> bool:
 
 def is_ordinary(model: keras.Model) -> bool:
     """Whether a model with a graph has no `call` of its own beside it."""
-    return isinstance(model, RespondingNetwork) or _keras.runs_its_graph(model)
+    ours = type(model).call is RespondingNetwork.call
+    return ours or _keras.runs_its_graph(model)
+
+
+def graph_layers(model: keras.Model) -> list[keras.Layer]:
+    """List the layers of a graph; a nested model counts as its own layers."""
+    layers: list[keras.Layer] = []
+    for layer in model.layers:
+        nested = is_transparent(layer)
+        layers.extend(graph_layers(layer) if nested else [layer])
+    return layers
 
 
 def copy_input(tensor: keras.KerasTensor) -> keras.KerasTensor:

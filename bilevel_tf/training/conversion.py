@@ -1,5 +1,6 @@
 """From a Keras model to hyper-layers and back."""
 
+import contextlib
 import inspect
 import warnings
 
@@ -15,8 +16,7 @@ from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.regularizers.given import check_regularizers
 from bilevel_tf.training import cloning, layer_state
 from bilevel_tf.training.plain_config import VARIATIONAL_ARGUMENTS, plain_config
-
-_ARGUMENT_ERRORS = TypeError, ValueError
+from bilevel_tf.training.reasons import shorten
 
 
 def hyper_network(model, tune):
@@ -65,10 +65,17 @@ def plain_network(model):
         ValueError: If a layer of the user's own cannot be copied, or keeps
             hyperparameters that its config does not tell.
     """
+    if not cloning.is_ordinary(model):
+        raise ValueError(
+            f"{type(model).__name__} '{model.name}' has a `call` of its own, which a "
+            "plain Keras model of its graph would not have. Put it into a layer of the "
+            "graph, or use export."
+        )
     delta = model.method and model.method.prediction_delta(model.hyperparameters)
 
     def plain_layer(layer):
-        config = plain_config(layer, model.hyperparameters)
+        with _naming(layer):
+            config = plain_config(layer, model.hyperparameters)
         return _make(plain_class(type(layer)), config, layer)
 
     copy, pairs = cloning.clone(functional_model(model), plain_layer)
@@ -93,7 +100,8 @@ def keep_own(model, new):
 def _hyper_layer(layer, arguments):
     """The layer that stands for one of Keras, with some arguments changed."""
     hyper = _counterpart(layer)
-    config = layer.get_config()
+    with _naming(layer):
+        config = layer.get_config()
     known = {*config, *_constructor_arguments(hyper)}
     if type(layer) in VARIATIONAL:
         known.update(VARIATIONAL_ARGUMENTS)
@@ -118,26 +126,35 @@ def _hyper_layer(layer, arguments):
 
 
 def _make(layer_class, config, layer, changed=()):
-    """The new layer of a config; an error names the layer that is converted."""
-    try:
-        new = layer_class.from_config(config)
-        if isinstance(layer, keras.Layer):
-            layer_state.copy_attributes(layer, new, changed)
-        return new
-    except Exception as error:
-        cause = error.__context__
-        dumped = isinstance(error, TypeError) and isinstance(cause, _ARGUMENT_ERRORS)
-        if changed and dumped:
+    """The new layer of a config, with what the config does not tell."""
+    with _naming(layer):
+        try:
+            new = layer_class.from_config(config)
+        except TypeError as error:
+            cause = error.__context__
+            if not changed or not isinstance(cause, (TypeError, ValueError)):
+                raise
             raise _explain_tuned(layer_class, layer, changed, cause) from error
-        # Keras's own layers say themselves what is wrong with an argument.
-        if type(layer) is not layer_class or type(layer).__module__.startswith("keras"):
+    if isinstance(layer, keras.Layer):
+        layer_state.copy_attributes(layer, new, changed)
+    return new
+
+
+@contextlib.contextmanager
+def _naming(layer):
+    """Let the error of a layer of the user's own name it, and say what it lacks."""
+    try:
+        yield
+    except Exception as error:
+        # Keras's layers, and ours, say themselves what is wrong with an argument.
+        if type(layer).__module__.partition(".")[0] in ("keras", "bilevel_tf"):
             raise
         raise ValueError(
             f"{type(layer).__name__} '{layer.name}' cannot be converted, because a "
             "copy cannot be made from its config. Give it a constructor that takes "
             "**kwargs and a `get_config` that returns all other arguments, or build "
-            "the BilevelModel around the layer itself: "
-            f"BilevelModel(inputs, outputs, hyperparameters=hp). Error: {error}"
+            "the BilevelModel around the layer itself: BilevelModel(inputs, outputs, "
+            f"hyperparameters=hp). Error: {shorten(error)}"
         ) from error
 
 
@@ -224,15 +241,6 @@ def graph_from_config(config, custom_objects=None):
     return (*_structure(network), network.name)
 
 
-def _leaves(model):
-    """The layers in order; a nested model counts as its own layers."""
-    leaves: list[keras.Layer] = []
-    for layer in model.layers:
-        nested = cloning.is_transparent(layer)
-        leaves.extend(_leaves(layer) if nested else [layer])
-    return leaves
-
-
 def _structure(model):
     return _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
 
@@ -288,9 +296,14 @@ def _check_tuned(model, tune):
             "{'dense': {'kernel_regularizer': bilevel_tf.L2(hp['l2'])}}. "
             f"Received: tune={tune!r}"
         )
-    layers = _leaves(model)
+    layers = cloning.graph_layers(model)
     names, classes = {la.name for la in layers}, {type(la) for la in layers}
     for key in tune:
+        if not isinstance(key, (str, type)):
+            raise ValueError(
+                "The keys of `tune` must be layer names or Keras layer classes. "
+                f"Received: {key!r}; use its name, '{getattr(key, 'name', '')}'"
+            )
         if key not in names and key not in classes:
             what = key if isinstance(key, str) else key.__name__
             raise ValueError(

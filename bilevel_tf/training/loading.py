@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from bilevel_tf.training import conversion
+from bilevel_tf.training.reasons import shorten
 
 _CONFIG = "config.json"
 _GRAPH = ("layers", "input_layers", "output_layers")
@@ -153,8 +154,8 @@ def read_graph(
     if missing:
         raise ValueError(
             f"The config of BilevelModel '{config.get('name')}' has no graph: "
-            f"{', '.join(sorted(missing))} missing. A subclass with a constructor of "
-            "its own needs a `get_config` and `from_config` of its own."
+            f"{', '.join(sorted(missing))} missing. It is damaged, or that of a "
+            "subclass with a constructor of its own, which needs its own `from_config`."
         )
     if unknown:
         warnings.warn(
@@ -199,18 +200,8 @@ def attempt(make: Callable, what: str, version: str | None = None) -> Any:
     except Exception as error:
         wrote = f" The config was written by {version}." if version else ""
         raise ValueError(
-            f"{what} cannot be made: {shorten(error).rstrip('.')}. Classes of your own "
-            "need @keras.saving.register_keras_serializable() or `custom_objects`, and a "
-            f"constructor that takes all that `get_config` returns.{wrote}"
+            f"{what} cannot be made: {shorten(error).rstrip('.')}. A class of your own "
+            "needs @keras.saving.register_keras_serializable() or `custom_objects`, "
+            "and a constructor that takes all that its `get_config` returns, **kwargs "
+            f"included.{wrote}"
         ) from error
-
-
-def shorten(error: BaseException, most: int = 300) -> str:
-    """The first reason of an error, without the dump of a config."""
-    while error.__cause__ is not None and "deserialized properly" in str(error):
-        error = error.__cause__
-    text = str(error)
-    if "Exception encountered:" in text:
-        text = text.rpartition("Exception encountered:")[2]
-    text = text.partition("Full object config:")[0].partition("config={")[0].strip()
-    return text if len(text) <= most else f"{text[:most]}…"

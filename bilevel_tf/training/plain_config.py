@@ -15,6 +15,7 @@ from bilevel_tf.regularizers.norms import L1, L1L2, L2
 from bilevel_tf.regularizers.weight_prior import WeightPrior
 
 VARIATIONAL_ARGUMENTS = ("prior", "bias_prior", "estimator", "initial_scale", "seed")
+_NUMBERS = ("l1", "l2", "precision", "mean")
 _PLAIN_REGULARIZERS = {
     L1: keras.regularizers.L1,
     L2: keras.regularizers.L2,
@@ -42,6 +43,9 @@ def _translate_arguments(layer_class, config, space):
 
 def _translate(entry, space):
     """A part of a config with Keras's objects in place of this library's."""
+    if isinstance(entry, (Hyperparameter, keras.regularizers.Regularizer)):
+        # A `get_config` may leave it to Keras to serialise what it returns.
+        entry = keras.saving.serialize_keras_object(entry)
     if isinstance(entry, (list, tuple)):
         return type(entry)(_translate(part, space) for part in entry)
     if not isinstance(entry, dict):
@@ -83,9 +87,8 @@ def _plain_regularizer(own):
     """
     if type(own) not in _PLAIN_REGULARIZERS and not isinstance(own, NormalPrior):
         return None
-    numbers = {
-        name: np.asarray(value, float) for name, value in numbers_of(vars(own)).items()
-    }
+    held = {name: vars(own)[name] for name in _NUMBERS if name in vars(own)}
+    numbers = {n: np.asarray(value, float) for n, value in numbers_of(held).items()}
     if any(number.ndim for number in numbers.values()):
         return None
     if isinstance(own, NormalPrior):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from bilevel_tf.training.reasons import shorten
+
 _OPTIMIZERS = (
     "optimizer", "response_optimizer", "hyper_optimizer", "objective_optimizer",
 )  # fmt: skip
@@ -39,19 +41,26 @@ def load_weights(model: keras.Model, filepath: Any, load: Callable) -> None:
         load: Function without arguments that loads.
 
     Raises:
-        ValueError: If the file cannot be read or belongs to another model.
-        FileNotFoundError: If there is no such file.
+        ValueError: If the file belongs to another model.
+        OSError: If the file cannot be read, or (FileNotFoundError) is not there.
     """
+    start = (
+        f"Model '{model.name}' cannot take the weights of the file '{filepath}', and "
+        "stays as it was. "
+    )
     try:
         with unchanged_on_failure(model):
             load()
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file '{filepath}'.") from None
-    except Exception as error:
-        raise ValueError(
-            f"Model '{model.name}' cannot take the weights of the file '{filepath}', "
-            f"and stays as it was. {_explain(error)}"
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        # `BackupAndRestore` looks for its former file upon an `OSError`.
+        raise OSError(
+            f"{start}It is damaged, cut short, or not a file of weights that "
+            f"`save_weights` or `save` wrote. Error: {shorten(error)}"
         ) from error
+    except Exception as error:
+        raise ValueError(start + _explain(error)) from error
 
 
 def check_weights(model: keras.Model, weights: Any) -> None:
@@ -88,16 +97,9 @@ def check_weights(model: keras.Model, weights: Any) -> None:
             )
 
 
-def _explain(error, most=400):
-    """The reason of a failure, without the dumps that Keras adds."""
-    text = str(error)
-    if isinstance(error, (OSError, KeyError, zipfile.BadZipFile)):
-        return (
-            "It is damaged, cut short, or not a file of weights that "
-            f"`save_weights` or `save` wrote. Error: {text[:most]}"
-        )
-    # Keras puts its first error between two sentences of its own.
-    parts = text.split("\n\n")
+def _explain(error):
+    """The reason of a failure, which Keras puts between two sentences of its own."""
+    parts = str(error).split("\n\n")
     if len(parts) > 2 and "could not be loaded" in parts[0]:
-        text = parts[1]
-    return text.partition("Target variable:")[0][:most]
+        return shorten(ValueError(parts[1]), 500)
+    return shorten(error, 500)

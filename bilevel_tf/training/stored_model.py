@@ -9,6 +9,7 @@ import numpy as np
 import bilevel_tf
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.training import (
+    construction,
     exporting,
     layer_state,
     loading,
@@ -32,7 +33,10 @@ class StoredModel:
 
         A SavedModel has the signature `serve`, which takes the inputs. If the model is
         compiled with a method that fits a best response, it also has `serve_at`, which
-        takes the inputs and a dict of hyperparameters and answers as `call_at` does.
+        takes the inputs and a dict of hyperparameters and answers as `call_at` does:
+        those that are left out keep their present values. Of more than four
+        hyperparameters either one or all must be given. `hyperparameters` returns a
+        dict of the present values.
 
         Args:
             filepath: Folder (or, of other formats, file) to write, a string or path.
@@ -45,7 +49,7 @@ class StoredModel:
                 take what Keras documents for them.
 
         Raises:
-            TypeError: If an argument is unknown.
+            TypeError: If an argument is unknown, or `filepath` is no path.
 
         Example:
 
@@ -117,9 +121,9 @@ class StoredModel:
             **kwargs: What Keras takes beside.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file cannot be read, or belongs to another model. The
-                model is then as it was.
+            OSError: If the file cannot be read, or (FileNotFoundError) is not there.
+            ValueError: If it belongs to another model.
+                In each case the model stays as it was.
         """
 
         def load():
@@ -156,11 +160,14 @@ class StoredModel:
         give variables, such as responses, to a model that is not compiled.
         """
         writing.check_format()
+        construction.check_savable(self, StoredModel.from_config)
         serialize = keras.saving.serialize_keras_object
+        # Before the graph, so that models in it share this space when they are loaded.
+        space = serialize(self.hyperparameters)
         return {
             **super().get_config(),
             "version": f"bilevel_tf {bilevel_tf.__version__}",
-            "hyperparameters": serialize(self.hyperparameters),
+            "hyperparameters": space,
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
             "flags": layer_state.get_flags(self),

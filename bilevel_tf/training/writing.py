@@ -1,9 +1,7 @@
 """Write a model to a file, whole or not at all."""
 
-import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -37,18 +35,14 @@ def save(filepath: Any, overwrite: bool, zipped: bool | None, write: Callable) -
         # Keras asks whether the file may be replaced.
         write(filepath)
         return
+    # A link stays a link.
     target = pathlib.Path(path).resolve()
-    # In the same folder, because a file cannot be moved to another disk in one step.
-    handle, beside = tempfile.mkstemp(".keras", f".{target.stem}-", target.parent)
-    os.close(handle)
+    unfinished = target.with_name(f"unfinished_{os.getpid()}_{target.name}")
     try:
-        write(beside)
-        os.chmod(beside, 0o666 & ~_read_umask())
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(beside)
-        raise
+        write(unfinished)
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def check_format() -> None:
@@ -63,9 +57,3 @@ def _refuse_hdf5(path):
         "the state of training. Save it with model.save('model.keras'), its weights "
         f"with model.save_weights('model.weights.h5'). Received: filepath='{path}'"
     )
-
-
-def _read_umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

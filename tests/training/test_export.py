@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.training.exporting import list_subsets
 from tests.training.models import METHODS, classifier, compiled, data, space
 
 ELSEWHERE = {"rate": 0.6, "l2": 0.2}
@@ -159,3 +160,146 @@ def test_model_without_response_has_the_ordinary_signature(tmp_path):
 def test_unknown_arguments(tmp_path):
     with pytest.raises(TypeError, match="Unknown arguments of export: colour"):
         classifier().export(tmp_path, colour="red")
+
+
+# What `serve_at` takes
+
+
+def exported(model, folder, **arguments):
+    model.export(folder, verbose=False, **arguments)
+    return tf.saved_model.load(str(folder))
+
+
+@pytest.mark.parametrize("method", ["DeltaSTN", "STN"])
+def test_hyperparameters_that_are_left_out_keep_their_values(method, tmp_path):
+    model = classifier(METHODS[method]())
+    scramble(model)
+    model.hyperparameters.assign({"rate": 0.7, "l2": 0.01})
+    served, x = exported(model, tmp_path), data(5, seed=2)[0]
+    for names in ([], ["rate"], ["l2"], ["rate", "l2"]):
+        values = {name: ELSEWHERE[name] for name in names}
+        expected = model.call_at(x, values)
+        answer = served.serve_at(x, {n: tf.constant(v) for n, v in values.items()})
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6)
+    present = {name: float(v) for name, v in served.hyperparameters().items()}
+    assert present == pytest.approx({"rate": 0.7, "l2": 0.01}, rel=1e-6)
+
+
+def test_what_serve_at_asks_for_and_refuses(tmp_path):
+    served = exported(classifier(), tmp_path)
+    _, named = served.signatures["serve_at"].structured_input_signature
+    assert {"rate", "l2"} < set(named)
+    assert len(named) == 3
+    for values, words in [
+        ({"rate": 1.5}, "`rate` must be strictly between low=0.0 and high=0.9"),
+        ({"l2": 0.0, "rate": 0.5}, "`l2` must be strictly between low=1e-05"),
+    ]:
+        values = {name: tf.constant(value) for name, value in values.items()}
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+            served.serve_at(data(5)[0], values)
+
+
+def many(count):
+    named = {f"h{k}": bt.Positive(1.0) for k in range(count)}
+    hp, inputs = bt.HyperparameterSpace(named), keras.Input((6,))
+    penalty = bt.L2(hp["h0"])
+    outputs = bt.HyperDense(3, kernel_regularizer=penalty)(inputs)
+    return compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
+
+
+def test_of_many_hyperparameters_one_or_all(tmp_path):
+    model = many(6)
+    scramble(model)
+    served, x = exported(model, tmp_path), data(5)[0]
+    expected = model.call_at(x, {"h0": 2.0})
+    alone = served.serve_at(x, {"h0": tf.constant(2.0)})
+    np.testing.assert_allclose(alone, expected, rtol=1e-5, atol=1e-6)
+    values = {**served.hyperparameters(), "h0": tf.constant(2.0)}
+    among_all = served.serve_at(x, values)
+    np.testing.assert_allclose(among_all, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sets_of_names():
+    assert list_subsets(["a", "b"]) == [("a", "b"), ("a",), ("b",), ()]
+    assert len(list_subsets(list("abcd"))) == 16
+    sets = list_subsets(list("abcde"))
+    assert sets == [tuple("abcde"), *((n,) for n in "abcde"), ()]
+
+
+# What models take and give
+
+
+def dicts(hp):
+    inputs = {"left": keras.Input((4,), name="left"), "b": keras.Input((2,), name="b")}
+    x = bt.HyperDense(5)(keras.layers.Concatenate()([inputs["left"], inputs["b"]]))
+    x = bt.HyperDropout(hp["rate"])(x)
+    outputs = {"u": bt.HyperDense(3, name="u")(x), "v": bt.HyperDense(1, name="v")(x)}
+    x = data(5)[0]
+    return inputs, outputs, [{"left": x[:, :4], "b": x[:, 4:]}]
+
+
+def masks(hp):
+    inputs = keras.Input((None,), dtype="int32")
+    x = keras.layers.GRU(5)(keras.layers.Embedding(9, 4, mask_zero=True)(inputs))
+    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    rows = [[[1, 2, 0, 0], [3, 4, 5, 6]], [[1, 2, 0]], [[1, 2]]]
+    return inputs, outputs, [np.array(row, "int32") for row in rows]
+
+
+def images(hp):
+    inputs = keras.Input((None, None, 2))
+    x = keras.layers.GlobalAveragePooling2D()(bt.layers.HyperConv2D(3, 3)(inputs))
+    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    generator = np.random.default_rng(0)
+    shapes = [(2, 5, 6, 2), (1, 9, 3, 2)]
+    return inputs, outputs, [generator.normal(size=s).astype("f4") for s in shapes]
+
+
+def words(hp):
+    inputs = keras.Input((1,), dtype="string")
+    lookup = keras.layers.StringLookup()
+    lookup.adapt(np.array([["red"], ["green"]]))
+    x = keras.layers.Flatten()(bt.layers.HyperEmbedding(5, 3)(lookup(inputs)))
+    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    return inputs, outputs, [tf.constant([["red"], ["blue"]])]
+
+
+@pytest.mark.parametrize("make", [dicts, masks, images, words])
+def test_kinds_of_inputs(make, tmp_path):
+    hp = space()
+    inputs, outputs, batches = make(hp)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    model.compile("sgd", loss="mse")
+    scramble(model)
+    served = exported(model, tmp_path)
+    values = {name: tf.constant(value) for name, value in ELSEWHERE.items()}
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    for x in batches:
+        pairs = [
+            (served.serve(x), model(x)),
+            (served.serve_at(x, values), model.call_at(x, ELSEWHERE)),
+        ]
+        for ours, theirs in pairs:
+            keras.tree.map_structure(
+                lambda a, b: np.testing.assert_allclose(a, b, **close), ours, theirs
+            )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_signature_of_several_inputs(nested, tmp_path):
+    hp = space()
+    inputs = [keras.Input((4,)), keras.Input((2,))]
+    x = bt.HyperDense(3)(keras.layers.Concatenate()(inputs))
+    outputs = bt.HyperDropout(hp["rate"])(x)
+    model = compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
+    signature = [tf.TensorSpec((2, 4)), tf.TensorSpec((2, 2))]
+    given = [signature] if nested else signature
+    served = exported(model, tmp_path, input_signature=given)
+    x = data(2)[0]
+    parts = [x[:, :4], x[:, 4:]]
+    np.testing.assert_allclose(served.serve(parts), model(parts), rtol=1e-5, atol=1e-6)
+
+
+def test_a_path_that_is_none():
+    with pytest.raises(TypeError, match=r"must be the path of a folder.*filepath=None"):
+        classifier().export(None)
