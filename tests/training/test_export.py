@@ -70,7 +70,8 @@ def test_signatures_answer_without_the_library(method, tmp_path):
 def test_several_inputs(tmp_path):
     hp = space()
     inputs = [keras.Input((4,), name="left"), keras.Input((2,), name="right")]
-    x = bt.HyperDense(5, activation="tanh")(keras.layers.Concatenate()(inputs))
+    hidden = bt.HyperDense(5, "tanh", kernel_regularizer=bt.L2(hp["l2"]))
+    x = hidden(keras.layers.Concatenate()(inputs))
     outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
     model = compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
     scramble(model)
