@@ -20,6 +20,7 @@ from bilevel_tf._keras.layers import (
     without_autocast,
 )
 from bilevel_tf._keras.models import (
+    CopiedByKeras,
     add_layer,
     check_compiled,
     flatten_layers,
@@ -46,6 +47,7 @@ from bilevel_tf._keras.optimizers import (
 )
 
 __all__ = [
+    "CopiedByKeras",
     "HookedOptimizer",
     "StatelessOptimizer",
     "TracedGraphs",

@@ -18,6 +18,7 @@ from bilevel_tf.optimizers.tuned import TunedOptimizer
 from bilevel_tf.training import conversion, rounds
 from bilevel_tf.training.binding import bind_references, check_factor_shapes
 from bilevel_tf.training.callbacks import with_fit_callback
+from bilevel_tf.training.cloning import Clonable, copy_space
 from bilevel_tf.training.compile_arguments import (
     choose_method,
     choose_objective,
@@ -32,7 +33,7 @@ from bilevel_tf.training.trained_layers import check_trained, note_trained
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
+class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.Model):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
     It is made and used as `keras.Model(inputs, outputs)` is. `fit` trains the weights
@@ -104,11 +105,11 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     ):
         # Every release of Keras takes a class with these two names, `args` and
         # `kwargs`, for a functional model.
+        if hyperparameters is None:
+            hyperparameters = copy_space([args[1:2], kwargs.get("outputs")])
         if not isinstance(hyperparameters, HyperparameterSpace):
             raise TypeError(
-                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
-                "model use BilevelModel.from_config(model.get_config()): clone_model "
-                "does not pass the space on. "
+                "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. "
                 f"Received: hyperparameters={hyperparameters!r}"
             )
         super().__init__(*args, **kwargs)

@@ -26,13 +26,14 @@ def prepare_data(
         model: The compiled `BilevelModel`.
         data: x, y and sample weights, as given to `fit`.
         validation_data: As given to `fit`.
-        validation_split: As given to `fit`.
+        validation_split: As given to `fit`; if 0, the objective's counts.
         batch_size: Size of the batches that arrays are cut into.
 
     Returns:
         The training data and the validation data for Keras, and the `tf.data.Dataset`
         that outer steps draw from.
     """
+    validation_split = validation_split or model.objective.validation_split
     data, validation_data = _split(model, data, validation_data, validation_split)
     data = model.objective.prepare(model.network, *data)
     on_validation = model.objective.judged_on == "validation"

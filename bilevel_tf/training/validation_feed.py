@@ -45,6 +45,8 @@ def check_validation(validation_data: Any) -> Any:
         raise ValueError(
             "A BilevelModel tunes its hyperparameters on validation data: pass "
             "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit, "
+            "or, if another tool calls it, compile with "
+            "bilevel_tf.objectives.ValidationLoss(validation_split=0.15), "
             "or compile it with an objective that is judged on the training data. "
             "Received: validation_data=None"
         )

@@ -229,7 +229,9 @@ def test_call_at_checks_names_and_ranges():
 
 
 def fit(model, valid, train=None, **arguments):
-    return model.fit(*(train or data(16)), validation_data=valid, verbose=0, **arguments)
+    return model.fit(
+        *(train or data(16)), validation_data=valid, verbose=0, **arguments
+    )
 
 
 def test_no_validation_data():
