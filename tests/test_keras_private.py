@@ -442,6 +442,25 @@ def test_get_strategy():
     assert _keras.get_strategy(model) is strategy
 
 
+class Told(_keras.CopiedByKeras, keras.Model):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rebuilt = []
+
+    def graph_rebuilt(self, outputs):
+        if hasattr(self, "rebuilt"):
+            self.rebuilt.append(outputs)
+
+
+def test_copied_by_keras():
+    inputs = keras.Input((3,))
+    model = Told(inputs, keras.layers.Dense(2)(inputs))
+    model.rebuilt = []
+    clone = keras.models.clone_model(model)
+    assert isinstance(clone, Told)
+    assert [tensor is clone.outputs[0] for tensor in model.rebuilt] == [True]
+
+
 def test_make_step_function():
     model = small_model(steps_per_execution=2)
     total = keras.Variable(0.0)

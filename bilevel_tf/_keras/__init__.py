@@ -22,6 +22,7 @@ from bilevel_tf._keras.layers import (
 )
 from bilevel_tf._keras.models import (
     CombinedLoss,
+    CopiedByKeras,
     add_layer,
     check_compiled,
     compiled_loss,
@@ -56,6 +57,7 @@ from bilevel_tf._keras.optimizers import (
 
 __all__ = [
     "CombinedLoss",
+    "CopiedByKeras",
     "HookedOptimizer",
     "StatelessOptimizer",
     "TracedGraphs",

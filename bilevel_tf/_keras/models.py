@@ -34,6 +34,25 @@ def add_layer(model: keras.Model, layer: keras.Layer) -> None:
         model._layers.append(layer)
 
 
+class CopiedByKeras:
+    """Mixin for a functional model that is told when Keras rebuilds its graph.
+
+    `keras.models.clone_model` makes symbolic outputs from copies of all layers, and
+    calls the class of the model with these. It passes nothing else on.
+    """
+
+    def graph_rebuilt(self, outputs: Any) -> None:
+        """Called with new outputs before a model is made of them.
+
+        An ordinary call of the model leads here too.
+        """
+
+    def _run_through_graph(self, *args, **kwargs):
+        outputs = super()._run_through_graph(*args, **kwargs)
+        self.graph_rebuilt(outputs)
+        return outputs
+
+
 def get_graph_inputs(model: keras.Model) -> Any:
     """Return the symbolic inputs of a functional or Sequential model, as structured."""
     return _get_functional(model)._inputs_struct

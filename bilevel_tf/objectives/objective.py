@@ -51,6 +51,8 @@ class Objective:
         suggested_method: A method that fits the objective, as a user would write it;
             error messages show it.
         log_names: The keys of what `logs` returns.
+        validation_split: Share of the training arrays that `fit` takes as validation
+            data if it is given none. Defaults to 0.
 
     Example:
 
@@ -72,6 +74,7 @@ class Objective:
     takes_outer_loss = False
     suggested_method = "bilevel_tf.ConjugateGradient()"
     log_names: tuple[str, ...] = ()
+    validation_split: float = 0.0
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf._arguments import check_non_negative
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.objective import Objective
 
@@ -28,10 +29,16 @@ class ValidationLoss(Objective):
     Args:
         added_losses: Whether what layers add counts. Defaults to `True`, as in Keras's
             `evaluate`.
+        validation_split: Share of the training arrays, from their end, that becomes the
+            validation data of a `fit` that is given neither `validation_data` nor
+            `validation_split`; in (0, 1), or 0 for none. It serves if another tool
+            calls `fit`, as scikit-learn's `GridSearchCV` does. Defaults to 0: such a
+            `fit` raises an error.
 
     Raises:
-        ValueError: If `added_losses` is neither `True` nor `False`. At `compile`, if it
-            is `False` and there is no loss of the outputs.
+        ValueError: If `added_losses` is neither `True` nor `False`, or
+            `validation_split` is not in [0, 1). At `compile`, if `added_losses` is
+            `False` and there is no loss of the outputs.
 
     Example:
 
@@ -39,8 +46,13 @@ class ValidationLoss(Objective):
     >>> inputs = keras.Input((3,))
     >>> outputs = bt.HyperDense(1, activity_regularizer=bt.L2(hp["l2"]))(inputs)
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
-    >>> objective = bt.objectives.ValidationLoss(added_losses=False)
+    >>> objective = bt.objectives.ValidationLoss(
+    ...     added_losses=False, validation_split=0.25
+    ... )
     >>> model.compile("sgd", loss="mse", objective=objective)
+    >>> x, y = np.ones((40, 3)), np.zeros((40, 1))
+    >>> sorted(model.fit(x, y, batch_size=4, verbose=0).history)
+    ['l2', 'loss', 'val_loss']
     """
 
     judged_on = "validation"
@@ -48,13 +60,20 @@ class ValidationLoss(Objective):
     takes_outer_loss = True
     suggested_method = "bilevel_tf.DeltaSTN()"
 
-    def __init__(self, added_losses: bool = True):
+    def __init__(self, added_losses: bool = True, validation_split: float = 0.0):
         if not isinstance(added_losses, bool):
             raise ValueError(
                 "`added_losses` of ValidationLoss must be True or False. "
                 f"Received: added_losses={added_losses!r}"
             )
+        check_non_negative(validation_split, "validation_split")
+        if validation_split >= 1.0:
+            raise ValueError(
+                "`validation_split` must be less than 1. "
+                f"Received: validation_split={validation_split}"
+            )
         self.added_losses = added_losses
+        self.validation_split = validation_split
 
     def check(self, network: Network) -> None:
         """Check that something judges.
@@ -65,8 +84,8 @@ class ValidationLoss(Objective):
         none = all(loss is None for loss in network.outer_losses)
         if none and not self.added_losses:
             raise ValueError(
-                "`added_losses` of ValidationLoss must be True if `compile` has neither "
-                "`loss` nor `outer_loss`: nothing else judges then. Received: "
+                "`added_losses` of ValidationLoss must be True if `compile` has "
+                "neither `loss` nor `outer_loss`: nothing else judges then. Received: "
                 "added_losses=False, loss=None and outer_loss=None"
             )
 
@@ -82,4 +101,8 @@ class ValidationLoss(Objective):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments from which `from_config` makes this objective again."""
-        return {**super().get_config(), "added_losses": self.added_losses}
+        return {
+            **super().get_config(),
+            "added_losses": self.added_losses,
+            "validation_split": self.validation_split,
+        }

@@ -22,6 +22,7 @@ from bilevel_tf.training.binding import (
     separate_output_penalties,
 )
 from bilevel_tf.training.callbacks import with_fit_callback
+from bilevel_tf.training.clonable import Clonable, copy_space
 from bilevel_tf.training.compile_arguments import (
     check_loss_weights,
     choose_method,
@@ -44,7 +45,7 @@ from bilevel_tf.training.weight_files import WeightFiles
 
 @keras.saving.register_keras_serializable("bilevel_tf")
 class BilevelModel(
-    StoredModel, WeightFiles, ModelSteps, RespondingNetwork, keras.Model
+    StoredModel, WeightFiles, ModelSteps, RespondingNetwork, Clonable, keras.Model
 ):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
@@ -118,6 +119,8 @@ class BilevelModel(
     ):
         # Every release of Keras takes a class with these two names, `args` and
         # `kwargs`, for a functional model.
+        if hyperparameters is None:
+            hyperparameters = copy_space([args[1:2], kwargs.get("outputs")])
         check_arguments(type(self), args, kwargs, hyperparameters)
         super().__init__(*args, **kwargs)
         self.hyperparameters = hyperparameters

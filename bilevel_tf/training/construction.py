@@ -34,9 +34,7 @@ def check_arguments(
     """
     if not isinstance(hyperparameters, HyperparameterSpace):
         raise TypeError(
-            "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. To copy a "
-            "model use BilevelModel.from_config(model.get_config()): clone_model "
-            "does not pass the space on. "
+            "`hyperparameters` must be a bilevel_tf.HyperparameterSpace. "
             f"Received: hyperparameters={hyperparameters!r}"
         )
     given = {**dict(zip(("inputs", "outputs"), args, strict=False)), **kwargs}

@@ -35,9 +35,8 @@ def prepare_data(
         steps.
     """
     check_fit_arguments(arguments)
-    data, validation_data = _split(
-        model, data, validation_data, arguments.get("validation_split", 0.0)
-    )
+    share = arguments.get("validation_split") or model.objective.validation_split
+    data, validation_data = _split(model, data, validation_data, share)
     steps = arguments.get("validation_steps")
     validation_data = check_validation(model, validation_data, steps)
     if isinstance(validation_data, tuple) and is_arrays(data):

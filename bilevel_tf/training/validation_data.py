@@ -108,7 +108,9 @@ def _check_not_needed(model):
         raise ValueError(
             "A BilevelModel tunes its hyperparameters on validation data: pass "
             "`validation_data=(x_valid, y_valid)` or `validation_split=0.15` to fit, "
-            "or compile it with an objective that is judged on the training data. "
+            "or compile it with an objective that is judged on the training data, or, "
+            "if another tool calls fit, with "
+            "bilevel_tf.objectives.ValidationLoss(validation_split=0.15). "
             "Received: validation_data=None"
         )
 

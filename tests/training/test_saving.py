@@ -167,11 +167,6 @@ def test_config_round_trip(method):
     assert found[0].space is copy.hyperparameters
 
 
-def test_clone_model_says_what_to_use_instead():
-    with pytest.raises(TypeError, match="from_config"):
-        keras.models.clone_model(classifier())
-
-
 def test_layers_of_a_loaded_model_share_one_space(tmp_path):
     loaded = reloaded(classifier(), tmp_path)
     dropout, dense = loaded.layers[1], loaded.layers[2]
