@@ -545,3 +545,19 @@ def test_combined_loss_is_that_of_compile_without_metrics():
     assert float(model.compute_loss(None, y, outputs)) == training == 4.0 + 4.0
     assert loss.metrics == [None, None]
     assert loss.mean.name == "outer_loss"
+
+
+def test_in_single_precision_and_back():
+    policies = ("mixed_float16", "mixed_bfloat16", "float32")
+    layers = [keras.layers.Dense(1, dtype=policy) for policy in policies]
+    with _keras.in_single_precision(layers):
+        found = [layer.compute_dtype for layer in layers]
+        assert found == ["float32", "bfloat16", "float32"]
+        assert layers[0](np.ones((2, 3), "float32")).dtype == tf.float32
+    assert [layer.compute_dtype for layer in layers] == [
+        "float16",
+        "bfloat16",
+        "float32",
+    ]
+    assert layers[0](np.ones((2, 3), "float32")).dtype == tf.float16
+    assert layers[0].dtype_policy.name == "mixed_float16"

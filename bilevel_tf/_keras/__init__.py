@@ -11,6 +11,7 @@ from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
     get_source,
+    in_single_precision,
     replace_sublayers,
     without_autocast,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "get_source",
     "get_strategy",
     "get_variable_index",
+    "in_single_precision",
     "is_second_moment",
     "make_step_function",
     "replace_sublayers",

@@ -147,6 +147,10 @@ class KerasNetwork(Network):
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
 
+    def single_precision(self) -> contextlib.AbstractContextManager:
+        layers = _keras.flatten_layers(self._model, include_self=True)
+        return _keras.in_single_precision(layers)
+
     @contextlib.contextmanager
     def at(
         self,
@@ -159,6 +163,7 @@ class KerasNetwork(Network):
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True),
             begin_pass(**attributes),
+            self.single_precision(),
         ):
             yield
 

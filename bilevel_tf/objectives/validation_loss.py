@@ -65,8 +65,8 @@ class ValidationLoss(Objective):
         none = all(loss is None for loss in network.outer_losses)
         if none and not self.added_losses:
             raise ValueError(
-                "`added_losses` of ValidationLoss must be True if `compile` has neither "
-                "`loss` nor `outer_loss`: nothing else judges then. Received: "
+                "`added_losses` of ValidationLoss must be True if `compile` has no "
+                "`loss` and no `outer_loss`: nothing else judges then. Received: "
                 "added_losses=False, loss=None and outer_loss=None"
             )
 

@@ -27,6 +27,7 @@ from bilevel_tf.training.compile_arguments import (
     choose_method,
     choose_objective,
     make_optimizer,
+    scale_like,
 )
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
@@ -326,8 +327,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         check_log_names(self)
         self._build_stages(objective, method)
         self.optimizer.build(self.trainable_variables)
-        self.response_optimizer = make_optimizer(
-            response_optimizer, self.optimizer, config
+        self.response_optimizer = scale_like(
+            make_optimizer(response_optimizer, self.optimizer, config), self.optimizer
         )
         self.response_follows = response_optimizer is None
         self.response_optimizer.build(self.network.response_variables)

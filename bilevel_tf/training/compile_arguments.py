@@ -90,3 +90,17 @@ def make_optimizer(
     if given is None:
         return type(default).from_config(config or default.get_config())
     return keras.optimizers.get(given)
+
+
+def scale_like(
+    optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer
+) -> keras.optimizers.Optimizer:
+    """Return an optimizer that scales its loss if another one does.
+
+    Keras wraps the optimizer of the weights so in mixed_float16. Gradients of the
+    responses come from the same passes, and are as small.
+    """
+    scaling = keras.optimizers.LossScaleOptimizer
+    if not isinstance(other, scaling) or isinstance(optimizer, scaling):
+        return optimizer
+    return scaling(optimizer, name="response_loss_scale_optimizer")

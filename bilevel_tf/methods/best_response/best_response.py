@@ -215,8 +215,12 @@ class BestResponse(Method):
             weights + response,
             network.optimizer.scale_loss,
         )
+        # Before a step may change the scale.
+        moves = _rescale(
+            gradients[len(weights) :], network.optimizer, network.response_optimizer
+        )
         network.optimizer.apply(gradients[: len(weights)], weights)
-        network.response_optimizer.apply(gradients[len(weights) :], response)
+        network.response_optimizer.apply(moves, response)
         return loss, predictions
 
     def outer_step(
@@ -238,11 +242,14 @@ class BestResponse(Method):
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
             losses = None if network.objective.added_losses else ()
-            with begin_pass(delta=delta, penalties=False, losses=losses):
+            attributes = {"delta": delta, "penalties": False, "losses": losses}
+            with begin_pass(**attributes), network.single_precision():
                 predictions = network(x, training=False)
                 loss = network.compute_outer_loss(x, y, predictions, sample_weight)
             complexity = tf.cast(space.complexity(), loss.dtype)
             objective = loss + self.entropy_weight * complexity
+            # The identity, unless the optimizer divides gradients by a scale.
+            objective = network.hyper_optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
         network.hyper_optimizer.apply(all_at_once(gradients), variables)
@@ -251,6 +258,14 @@ class BestResponse(Method):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments from which `from_config` makes this method again."""
         return {**super().get_config(), "entropy_weight": self.entropy_weight}
+
+
+def _rescale(gradients, scaled_by, applied_by):
+    """Give gradients the scale of the loss that another optimizer divides by."""
+    given, wanted = scaled_by.scale_loss(1.0), applied_by.scale_loss(1.0)
+    if isinstance(given, float) and given == wanted:
+        return gradients
+    return [None if g is None else g * (wanted / given) for g in gradients]
 
 
 def batch_size(x: Any) -> tf.Tensor:
