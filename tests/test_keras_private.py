@@ -712,3 +712,19 @@ def test_caches_in_files_are_found(tmp_path):
     data = tf.data.Dataset.zip((numbers, in_file.map(lambda n: n + 1))).batch(2)
     found = _keras.find_file_caches(data.repeat().prefetch(1))
     assert found == [in_file]
+
+
+def test_in_single_precision_and_back():
+    policies = ("mixed_float16", "mixed_bfloat16", "float32")
+    layers = [keras.layers.Dense(1, dtype=policy) for policy in policies]
+    with _keras.in_single_precision(layers):
+        found = [layer.compute_dtype for layer in layers]
+        assert found == ["float32", "bfloat16", "float32"]
+        assert layers[0](np.ones((2, 3), "float32")).dtype == tf.float32
+    assert [layer.compute_dtype for layer in layers] == [
+        "float16",
+        "bfloat16",
+        "float32",
+    ]
+    assert layers[0](np.ones((2, 3), "float32")).dtype == tf.float16
+    assert layers[0].dtype_policy.name == "mixed_float16"

@@ -17,6 +17,7 @@ from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
     get_source,
+    in_single_precision,
     replace_sublayers,
     without_autocast,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "get_source",
     "get_strategy",
     "get_variable_index",
+    "in_single_precision",
     "is_graph",
     "is_saving_to_hdf5",
     "is_second_moment",

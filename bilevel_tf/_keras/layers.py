@@ -1,5 +1,7 @@
 """Private parts of Keras layers and of the tensors between them."""
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 import keras
@@ -49,3 +51,21 @@ def without_autocast() -> AbstractContextManager:
     compute dtype.
     """
     return AutocastScope(None)
+
+
+@contextlib.contextmanager
+def in_single_precision(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    """Let layers of the policy "mixed_float16" compute in float32 inside the block.
+
+    The public setter of the policy does not take every policy.
+    """
+    mixed = ("float16", "float32")
+    halves = [la for la in layers if (la.compute_dtype, la.variable_dtype) == mixed]
+    given = [layer._dtype_policy for layer in halves]
+    try:
+        for layer in halves:
+            layer._dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+        yield
+    finally:
+        for layer, policy in zip(halves, given, strict=True):
+            layer._dtype_policy = policy

@@ -106,7 +106,9 @@ class Differentiating(Method):
             found: What `hypergradient` returned.
         """
         variables = self.tuned_variables(network.hyperparameters)
-        network.hyper_optimizer.apply(all_at_once(found.gradients), variables)
+        # The identity, unless the optimizer divides gradients by a scale.
+        gradients = [network.hyper_optimizer.scale_loss(g) for g in found.gradients]
+        network.hyper_optimizer.apply(all_at_once(gradients), variables)
         report = {f"hypergradient_{k}": v for k, v in found.report.items()}
         logs = {name: report[name] for name in self.log_names}
         logs |= network.objective.logs(network, found.outer_loss)

@@ -147,6 +147,10 @@ class KerasNetwork(Network):
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
 
+    def single_precision(self) -> contextlib.AbstractContextManager:
+        layers = _keras.flatten_layers(self._model, include_self=True)
+        return _keras.in_single_precision(layers)
+
     @contextlib.contextmanager
     def at(
         self,
@@ -158,7 +162,7 @@ class KerasNetwork(Network):
         mapping = list(zip(variables, [*weights, *hyperparameters], strict=True))
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
             attributes.setdefault("current", self.hyperparameters.current_at_once())
-            with begin_pass(**attributes):
+            with begin_pass(**attributes), self.single_precision():
                 yield
 
     @property

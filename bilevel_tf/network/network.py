@@ -224,6 +224,15 @@ class Network(PlainFunctions, abc.ABC):
         """
 
     @abc.abstractmethod
+    def single_precision(self) -> contextlib.AbstractContextManager:
+        """Let layers of the policy "mixed_float16" compute in float32 in the block.
+
+        Hypergradients are far smaller than what half precision can hold, and no scale
+        of the loss fits all the products that they are made of. Outer steps and the
+        plain functions therefore compute in single precision.
+        """
+
+    @abc.abstractmethod
     def at(
         self,
         weights: list[tf.Tensor],
@@ -231,6 +240,8 @@ class Network(PlainFunctions, abc.ABC):
         **attributes: Any,
     ) -> contextlib.AbstractContextManager:
         """Run the network at other values of its variables, without side effects.
+
+        It is in single precision.
 
         Args:
             weights: One tensor per variable in `weights`.

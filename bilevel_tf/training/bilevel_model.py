@@ -36,6 +36,7 @@ from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.idle_fit import IdleFit
 from bilevel_tf.training.influence_checks import check_influences, settle_influences
+from bilevel_tf.training.inner_layers import check_tuned_reach
 from bilevel_tf.training.model_steps import ModelSteps
 from bilevel_tf.training.outer_loss import combine_outer_loss
 from bilevel_tf.training.stored_model import StoredModel
@@ -179,7 +180,8 @@ class BilevelModel(
                 Keras layer classes for all layers of a class, and whose values are
                 dicts from argument names to values, such as hyperparameters or
                 regularizers that hold them. A name goes before a class. Defaults to
-                `None`: nothing is changed.
+                `None`: nothing is changed. Layers inside wrappers and custom layers
+                are not reached, which a warning says.
             name: Name of the new model. Defaults to `None`, the name of `model`.
 
         Returns:
@@ -208,6 +210,7 @@ class BilevelModel(
         >>> [type(layer).__name__ for layer in model.layers[1:4]]
         ['HyperDense', 'HyperDropout', 'HyperDense']
         """
+        check_tuned_reach(model, tune)
         inputs, outputs = conversion.hyper_network(model, tune or {})
         name = name or model.name
         new = cls(inputs, outputs, hyperparameters=hyperparameters, name=name)

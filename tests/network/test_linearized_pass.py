@@ -11,6 +11,8 @@ import bilevel_tf as bt
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.network.linearized_pass import linearized_gradients
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def dense(inputs, hp):
     x = bt.HyperDense(5, activation="tanh", kernel_regularizer=bt.L2(hp["l2"]))(inputs)

@@ -17,6 +17,8 @@ from tests.training.models import (
     space,
 )
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def bilevel(build, hp=None):
     hp = hp or space()

@@ -234,15 +234,19 @@ class BestResponse(Method):
             if self.centered:
                 moved -= tf.stop_gradient(moved)
             delta = space.sample(batch_size(x)) + moved
-            current = space.current_at_once()
-            losses = None if network.objective.added_losses else ()
-            with begin_pass(
-                delta=delta, penalties=False, losses=losses, current=current
-            ):
+            attributes = {
+                "delta": delta,
+                "penalties": False,
+                "losses": None if network.objective.added_losses else (),
+                "current": space.current_at_once(),
+            }
+            with begin_pass(**attributes), network.single_precision():
                 predictions = network(x, training=False)
                 loss = network.compute_outer_loss(x, y, predictions, sample_weight)
             complexity = tf.cast(space.complexity(), loss.dtype)
             objective = loss + self.entropy_weight * complexity
+            # The identity, unless the optimizer divides gradients by a scale.
+            objective = network.hyper_optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
         network.hyper_optimizer.apply(all_at_once(gradients), variables)
