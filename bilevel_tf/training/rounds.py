@@ -196,7 +196,9 @@ class InnerSteps:
         return logs
 
     def _keep(self, batch):
-        self._model.outer.recent.keep(batch, self._model.progress.epochs)
+        outer = self._model.outer
+        if outer is not None:
+            outer.recent.keep(batch, self._model.progress.epochs)
 
     def _gather(self, batch):
         """Put the parts of a batch that are on the replicas together."""
