@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.methods.differentiating import Differentiating
+from bilevel_tf.methods.real_numbers import check_real, explain_dtypes
 from bilevel_tf.network.composed_loss import ComposedLoss
 from bilevel_tf.network.problem import Hypergradient, Problem
 from bilevel_tf.optimizers.tuned import TunedOptimizer
@@ -85,7 +86,8 @@ def hypergradient(
     problem, pack = structured_problem(
         inner_loss, outer_loss, weights, hyperparameters, optimizer
     )
-    found = method.hypergradient(problem)
+    with explain_dtypes(problem):
+        found = method.hypergradient(problem)
     if tf.executing_eagerly():
         _warn_of_breakdown(method, found.report)
     packed_weights, gradients = pack(found.weights, found.gradients)
@@ -115,9 +117,18 @@ def structured_problem(
         The problem, and a function that packs flat lists of weights (or `None`) and
         hyperparameters into the structures that were given.
     """
+    for name, loss in (("inner_loss", inner_loss), ("outer_loss", outer_loss)):
+        if not callable(loss):
+            raise TypeError(
+                f"`{name}` must be a function of weights and hyperparameters. "
+                f"Received: {name}={loss!r}"
+            )
+    check_real("hyperparameters", hyperparameters)
     start = None
     if callable(weights):
         start, weights = weights, weights(hyperparameters)
+
+    check_real("weights", weights)
 
     def pack(flat_weights, flat_hyperparameters):
         return (

@@ -31,4 +31,7 @@ def _list_arguments(kind):
             parameters = list(inspect.signature(base.__init__).parameters.values())
             named = [p.name for p in parameters[1:] if p.kind != p.VAR_KEYWORD]
             names += [name for name in named if name not in names]
+            if parameters[-1].name == "unknown":
+                # This constructor passes nothing on.
+                break
     return names

@@ -257,12 +257,12 @@ def _needs_probe(optimizer):
 
 def _check_slope(optimizer):
     """Hold two steps of a user's own optimizer against differences of them."""
-    weight = tf.zeros([2, 2], tf.float64)
-    step = FunctionalOptimizer(optimizer, [weight], probes=False)
+    dtype = keras.backend.floatx()
+    step = FunctionalOptimizer(optimizer, [tf.zeros([2, 2], dtype)], probes=False)
 
-    def take_two(gradient, weight):
-        weights, state = step([gradient], [weight], step.initial_state())
-        return step([gradient], weights, state)[0][0]
+    def take_two(first, second, weight):
+        weights, state = step([first], [weight], step.initial_state())
+        return step([second], weights, state)[0][0]
 
     check_slope(optimizer, take_two)
     _PROBED.add(type(optimizer))

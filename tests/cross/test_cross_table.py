@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import bilevel_tf as bt
 from tests.cross import best_responses
 from tests.cross.condition import HYPER_RATE
 from tests.cross.conditions import CONDITIONS
 from tests.cross.hypergradients import REFERENCES, History, take_step
 from tests.cross.point import Point, to_double
-from tests.cross.table import METHODS, REFUSED
+from tests.cross.table import METHODS, PAGE, REFUSED, render
 
 
 class Watched:
@@ -135,3 +136,16 @@ def test_cell(condition, name, monkeypatch):
     watched = Watched(condition, name, monkeypatch)
     watched.fit() if condition.ragged else watched.run()
     assert watched.outer_steps
+
+
+def test_every_method_has_a_row():
+    families = "Method", "Differentiating", "BestResponse", "Implicit"
+    values = {getattr(bt.methods, n) for n in bt.methods.__all__ if n not in families}
+    base = bt.methods.Method
+    kinds = {v for v in values if isinstance(v, type) and issubclass(v, base)}
+    assert {type(make()) for make in METHODS.values()} == kinds
+
+
+def test_the_page_shows_the_table():
+    """`python -m tests.cross.table` writes it."""
+    assert PAGE.read_text(encoding="utf-8") == render()

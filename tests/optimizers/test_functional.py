@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bilevel_tf.optimizers.first_step import first_step_forgets_gradient
 from bilevel_tf.optimizers.functional import FunctionalOptimizer
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 from tests.methods.problems import central_differences
@@ -37,6 +38,20 @@ class Cubed(Own):
 class Signed(Own):
     def change(self, gradient):
         return keras.ops.sign(gradient)
+
+
+class Centered(Own):
+    """One whose step is the sign of the gradient until there is a second gradient."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.squares = self.add_optimizer_variables(variables, "square")
+
+    def update_step(self, gradient, variable, learning_rate):
+        square = self.squares[self._get_variable_index(variable)]
+        self.assign(square, (square + gradient**2) / 2)
+        root = keras.ops.sqrt(square + 1e-12)
+        self.assign_sub(variable, learning_rate * gradient / root)
 
 
 class Rounded(Own):
@@ -77,6 +92,7 @@ MAKERS = {
     "cosine": lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 3)),
     "function": lambda: optimizers.Adam(lambda: tf.constant(0.1, tf.float64)),
     "own": lambda: Cubed(0.1),
+    "own, with slots": lambda: Centered(0.1),
 }
 if hasattr(optimizers, "Muon"):
     MAKERS["muon"] = lambda: optimizers.Muon(0.1, weight_decay=0.1)
@@ -280,7 +296,8 @@ def test_keeps_constraints_and_exclusions_of_variables():
         (optimizers.LossScaleOptimizer(optimizers.SGD()), "inner optimizer"),
         (optimizers.Lion(), "sign of the gradient"),
         (optimizers.Lamb(), "all 0"),
-        (Signed(0.1), "derivative there is 0. "),
+        (Signed(0.1), "derivative there is 0. Neither"),
+        (Rounded(0.1), "rounding"),
         (Stopped(0.1), "`stop_gradient`"),
     ],
 )
@@ -427,3 +444,17 @@ def test_tuned_numbers_must_be_scalars():
     pure = FunctionalOptimizer(tuned, tensors_at_start())
     with pytest.raises(ValueError, match=r"`momentum` must return a scalar.*\(2,\)"):
         steps(pure, tensors_at_start(), hyperparameters=tf.zeros(2))
+
+
+FORGETFUL = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Adadelta")
+KINDS = (*FORGETFUL, "SGD", "Adagrad", "Adafactor", "Ftrl", "Muon")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whose_first_step_forgets_the_gradient(kind, dtype):
+    keras.backend.set_floatx(dtype)
+    if not hasattr(optimizers, kind):
+        pytest.skip("not in this release of Keras")
+    optimizer = getattr(optimizers, kind)(0.1)
+    assert first_step_forgets_gradient(optimizer) == (kind in FORGETFUL)

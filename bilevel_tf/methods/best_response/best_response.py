@@ -84,8 +84,9 @@ class BestResponse(Method):
         valid_steps: int = 1,
         entropy_weight: float = 1e-3,
         warmup_epochs: int = 0,
+        **kwargs: Any,
     ):
-        super().__init__(train_steps, valid_steps, warmup_epochs)
+        super().__init__(train_steps, valid_steps, warmup_epochs, **kwargs)
         self.entropy_weight = check_non_negative(entropy_weight, "entropy_weight")
 
     def check(self, network: Network) -> None:

@@ -67,8 +67,11 @@ class Hypernetwork(BestResponse):
         valid_steps: int = 1,
         entropy_weight: float = 1e-3,
         warmup_epochs: int = 0,
+        **kwargs: Any,
     ):
-        super().__init__(train_steps, valid_steps, entropy_weight, warmup_epochs)
+        super().__init__(
+            train_steps, valid_steps, entropy_weight, warmup_epochs, **kwargs
+        )
         self.max_weights = check_count(max_weights, "max_weights", 1)
 
     def check(self, network: Network) -> None:

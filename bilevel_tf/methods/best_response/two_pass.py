@@ -1,5 +1,6 @@
 """Methods that train w₀ at λ, and the response under perturbation."""
 
+import numbers
 from typing import Any
 
 import keras
@@ -49,17 +50,21 @@ class TwoPass(BestResponse):
         valid_steps: int = 1,
         entropy_weight: float = 1e-3,
         warmup_epochs: int = 0,
+        **kwargs: Any,
     ):
-        super().__init__(train_steps, valid_steps, entropy_weight, warmup_epochs)
+        super().__init__(
+            train_steps, valid_steps, entropy_weight, warmup_epochs, **kwargs
+        )
         if response_initializer not in ("kernel", "random"):
             raise ValueError(
                 '`response_initializer` must be "kernel" or "random". '
                 f"Received: response_initializer={response_initializer!r}"
             )
-        if not 0 < response_share <= 1:
+        number = isinstance(response_share, numbers.Real)
+        if not number or not 0 < response_share <= 1:
             raise ValueError(
-                "`response_share` must be above 0 and at most 1. "
-                f"Received: response_share={response_share}"
+                "`response_share` must be a number above 0 and at most 1. "
+                f"Received: response_share={response_share!r}"
             )
         if shared_pass and response_share != 1:
             raise ValueError(

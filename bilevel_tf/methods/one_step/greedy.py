@@ -1,8 +1,11 @@
 """One optimizer step ahead."""
 
+from typing import Any
+
 import keras
 
 from bilevel_tf.methods.trajectory.unrolled import Unrolled
+from bilevel_tf.methods.unknown_arguments import refuse_unknown
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -56,7 +59,9 @@ class Greedy(Unrolled):
         train_steps: int = 5,
         valid_steps: int = 1,
         warmup_epochs: int = 0,
+        **unknown: Any,
     ):
+        refuse_unknown(type(self), unknown)
         super().__init__(
             1,
             restart=restart,

@@ -10,6 +10,7 @@ from bilevel_tf.autodiff.solution import Status, choose_status
 from bilevel_tf.methods.differentiating import Differentiating
 from bilevel_tf.methods.trajectory.training_run import TrainingRun
 from bilevel_tf.network.problem import Hypergradient, Problem, make_report
+from bilevel_tf.optimizers.first_step import first_step_forgets_gradient
 
 # The kind of run that a method of reverse mode makes and reads.
 Run = TypeVar("Run", bound=TrainingRun)
@@ -66,7 +67,16 @@ class Trajectory(Differentiating):
             ValueError: If they cannot.
         """
         super().check(network)
-        self.run(network.problem(None, None))
+        run = self.run(network.problem(None, None))
+        single = self.restart and self.steps == 1
+        if single and first_step_forgets_gradient(run.keras_optimizer):
+            raise ValueError(
+                "The first step of "
+                f"{type(run.keras_optimizer).__name__} from fresh slots goes along the "
+                "sign of the gradient, so that every hypergradient of a run of one "
+                "step would be 0. Take more steps, set restart=False, or use "
+                "keras.optimizers.SGD. Received: restart=True and one step"
+            )
 
     def build(self, network):
         """With `restart`, keep the weights from which every run starts."""
