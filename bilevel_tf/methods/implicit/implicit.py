@@ -88,6 +88,9 @@ def through_solution(
     """
     outer_loss, target, direct = problem.outer_gradients()
     hessian = problem.hessian()
+    for unused in hessian.unused_weights:
+        # Nothing trains it: it is a constant, whatever Q says of it.
+        target[unused] = tf.zeros_like(target[unused])
     solution = solve(hessian, target)
     indirect = hessian.cross_product([-x for x in solution.x])
     report = make_report(
