@@ -19,6 +19,7 @@ from bilevel_tf._keras.layers import (
     get_source,
     in_single_precision,
     replace_sublayers,
+    set_mask,
     without_autocast,
 )
 from bilevel_tf._keras.models import (
@@ -91,6 +92,7 @@ __all__ = [
     "runs_its_graph",
     "set_compile_argument",
     "set_iterations",
+    "set_mask",
     "set_own_trainable",
     "set_rate_source",
     "takes_graph",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from bilevel_tf._arguments import show
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.pass_in_force import check_rows
 from bilevel_tf.scales.scale import Scale
 
 
@@ -74,6 +75,7 @@ def value_for(
     value = value_of(argument, dtype or tensor.dtype)
     if not (isinstance(argument, Hyperparameter) and argument.is_perturbed):
         return value
+    check_rows(tensor, value, f"A layer or loss with hyperparameter '{argument.name}'")
     ones = tensor.shape.rank - 1 - len(argument.shape)
     return tf.reshape(value, [-1] + [1] * ones + list(argument.shape))
 

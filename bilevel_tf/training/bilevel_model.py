@@ -9,7 +9,7 @@ from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
-from bilevel_tf.network.output_heads import check_losses_fit_outputs
+from bilevel_tf.network.loss_checks import check_losses
 from bilevel_tf.network.responding_network import RespondingNetwork
 from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.objectives.validation_loss import ValidationLoss
@@ -332,7 +332,7 @@ class BilevelModel(
             _keras.set_compile_argument(self, "optimizer", optimizer)
         outer = outer_loss, outer_loss_weights
         bind_references([loss, outer, kwargs], self.hyperparameters)
-        check_losses_fit_outputs(self.outputs, self.network.losses)
+        check_losses(self.network, loss)
         self.combined_outer_loss = combine_outer_loss(self, objective, *outer)
         _keras.set_compile_argument(self, "outer_loss", outer_loss)
         _keras.set_compile_argument(self, "outer_loss_weights", outer_loss_weights)

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from bilevel_tf import _keras
-from bilevel_tf.network.keras_network import losses_by_output
 from bilevel_tf.network.output_heads import check_losses_fit_outputs
+from bilevel_tf.network.output_parts import split_by_output
 from bilevel_tf.objectives.objective import Objective
 
 
@@ -43,7 +43,8 @@ def combine_outer_loss(
             f"Received: outer_loss={loss!r}"
         )
     _check_structure(model, loss)
-    losses = losses_by_output(model, loss)
+    outputs = _keras.get_graph_outputs(model)
+    losses = split_by_output(loss, outputs, model.output_names)
     for given in losses:
         _check_loss(given)
     if all(given is None for given in losses):
