@@ -104,10 +104,10 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
     ):
         # Every release of Keras takes a class with these two names, `args` and
         # `kwargs`, for a functional model.
-        check_arguments(type(self), args, kwargs, hyperparameters)
+        space = check_arguments(type(self), args, kwargs, hyperparameters)
         super().__init__(*args, **kwargs)
-        self.hyperparameters = hyperparameters
-        _keras.add_layer(self, hyperparameters)
+        self.hyperparameters = space
+        _keras.add_layer(self, space)
         self.method: Method | None = None
         self.objective: Objective = ValidationLoss()
         self.stepping_optimizer: Any = None
@@ -120,7 +120,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         self.example_weights = None
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
-        bind_references(self.network.layers, hyperparameters)
+        bind_references(self.network.layers, space)
         check_factor_shapes(self.trainable_variables)
 
     @property

@@ -51,8 +51,9 @@ def load_model(
     >>> outputs = bt.HyperDense(1)(bt.HyperDropout(hp["rate"])(inputs))
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     >>> model.save("model.keras")
-    >>> bt.load_model("model.keras").hyperparameters.values()
-    {'rate': 0.25}
+    >>> loaded = bt.load_model("model.keras")
+    >>> round(loaded.hyperparameters.values()["rate"], 4)
+    0.25
     """
     name = _check_file(str(filepath))
     if name != "BilevelModel" and not issubclass(

@@ -100,8 +100,9 @@ class StoredModel:
         >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
         >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
         >>> model.save("model.keras")
-        >>> keras.models.load_model("model.keras").hyperparameters.values()
-        {'l2': 0.01}
+        >>> loaded = keras.models.load_model("model.keras")
+        >>> round(loaded.hyperparameters.values()["l2"], 4)
+        0.01
         """
 
         def write(path):
