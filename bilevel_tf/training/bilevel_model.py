@@ -146,7 +146,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
         Layers that have a counterpart in this library become that counterpart: Dense,
         EinsumDense, Embedding, convolutions, Dropout and GaussianNoise. Its weights can
-        respond and its arguments can be tuned. All other layers are copied. A Dense or
+        respond and its arguments can be tuned. All other layers are copied, with their
+        flags, vocabularies and random states; nested models stay nested. A Dense or
         Conv2D layer to which `tune` gives a `prior` becomes variational instead, with
         the model's weights as means.
 
@@ -165,8 +166,12 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             A `BilevelModel`, not compiled.
 
         Raises:
-            ValueError: If the model is subclassed or not built, or if `tune` is not
-                such a dict or names a layer, class or argument that does not exist.
+            ValueError: If the model is subclassed or not built, or a layer of it cannot
+                be made from its config; or if `tune` is not such a dict or names a
+                layer, class or argument that does not exist.
+
+        Warns:
+            UserWarning: If the model has a `train_step` or the like of its own.
 
         Example:
 
@@ -197,10 +202,16 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
         Tuned arguments become numbers, their present values. Weights are those that
         this model predicts with; of variational layers they are the means. A penalty
-        with a factor per weight, which Keras does not have, is left out.
+        with a factor per weight, which Keras does not have, is left out. Layers of your
+        own are copied, and go on using what they make themselves of this library.
 
         Returns:
             A functional `keras.Model`, not compiled, with weights of its own.
+
+        Raises:
+            ValueError: If a layer of your own cannot be made from its config, or holds
+                hyperparameters that its config does not have; if the model has a `call`
+                of its own.
 
         Example:
 

@@ -44,7 +44,7 @@ def hyper_network(model, tune):
             _keras.set_own_trainable(new, old.trainable)
         elif isinstance(old, keras.Layer):
             # The scales of a new posterior keep their initial values.
-            layer_state.copy_state(old, new, old.get_weights())
+            layer_state.copy_state(old, new, _weights_in_force(old, new, None))
             if "trainable" not in arguments_of(old):
                 layer_state.copy_flags(old, new)
     return _structure(_as_graph(copy))
@@ -217,9 +217,11 @@ def functional_model(model):
     return keras.Model(inputs, outputs, name=model.name)
 
 
-def graph_from_config(config, custom_objects=None):
+def graph_from_config(config, custom_objects=None, sharing=None):
     """Inputs, outputs and name of a functional model's config."""
     network = keras.Model.from_config(config, custom_objects)
+    if sharing is not None:
+        network = cloning.share(network, sharing)
     return (*_structure(network), network.name)
 
 

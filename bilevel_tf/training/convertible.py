@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from bilevel_tf import _keras
+from bilevel_tf.network.responding_network import RespondingNetwork
 from bilevel_tf.training import cloning
 
 _OWN_TRAINING = (
@@ -20,7 +21,8 @@ def check_convertible(model: Any) -> None:
         model: What it was given.
 
     Raises:
-        ValueError: If it is not a Sequential or functional model that is built.
+        ValueError: If it is not a Sequential or functional model that is built, or is
+            a `BilevelModel`.
 
     Warns:
         UserWarning: If the model has training steps of its own.
@@ -29,6 +31,12 @@ def check_convertible(model: Any) -> None:
         raise ValueError(
             "`model` must be a Sequential or functional Keras model. Received: "
             f"model={model!r}"
+        )
+    if isinstance(model, RespondingNetwork):
+        raise ValueError(
+            f"Model '{model.name}' is a BilevelModel already. To tune other arguments "
+            "of it, convert what model.to_keras() returns. Received: model of class "
+            f"{type(model).__name__}"
         )
     if not _keras.is_graph(model) and not isinstance(model, keras.Sequential):
         raise ValueError(
@@ -54,7 +62,7 @@ def check_convertible(model: Any) -> None:
         for name in _OWN_TRAINING
         if getattr(type(model), name) is not getattr(keras.Model, name)
     ]
-    if lost and type(model).__module__.partition(".")[0] != "bilevel_tf":
+    if lost:
         warnings.warn(
             f"{type(model).__name__} '{model.name}' has its own {', '.join(lost)}, "
             "which from_keras leaves behind: a BilevelModel has its own steps.",

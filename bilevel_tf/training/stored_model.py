@@ -9,6 +9,7 @@ import numpy as np
 import bilevel_tf
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.training import (
+    cloning,
     construction,
     exporting,
     layer_state,
@@ -171,6 +172,7 @@ class StoredModel:
             "hyperparameters": space,
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
+            "sharing": cloning.get_sharing(self),
             "flags": layer_state.get_flags(self),
             "frozen_responses": [
                 index
