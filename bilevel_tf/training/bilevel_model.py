@@ -122,10 +122,10 @@ class BilevelModel(
         # `kwargs`, for a functional model.
         if hyperparameters is None:
             hyperparameters = copy_space([args[1:2], kwargs.get("outputs")])
-        check_arguments(type(self), args, kwargs, hyperparameters)
+        space = check_arguments(type(self), args, kwargs, hyperparameters)
         super().__init__(*args, **kwargs)
-        self.hyperparameters = hyperparameters
-        _keras.add_layer(self, hyperparameters)
+        self.hyperparameters = space
+        _keras.add_layer(self, space)
         self.method: Method | None = None
         self.objective: Objective = ValidationLoss()
         self.stepping_optimizer: Any = None
@@ -141,7 +141,7 @@ class BilevelModel(
         self.waiting_names: frozenset[str] = frozenset()
         self.network_state: dict[str, Any] = {}
         self.network = KerasNetwork(self)
-        bind_references(self.network.layers, hyperparameters)
+        bind_references(self.network.layers, space)
         separate_output_penalties(self.network.layers)
         check_factor_shapes(self.trainable_variables)
 
@@ -168,7 +168,8 @@ class BilevelModel(
 
         Layers that have a counterpart in this library become that counterpart: Dense,
         EinsumDense, Embedding, convolutions, Dropout and GaussianNoise. Its weights can
-        respond and its arguments can be tuned. All other layers are copied. A Dense or
+        respond and its arguments can be tuned. All other layers are copied, with their
+        flags, vocabularies and random states; nested models stay nested. A Dense or
         Conv2D layer to which `tune` gives a `prior` becomes variational instead, with
         the model's weights as means.
 
@@ -188,8 +189,12 @@ class BilevelModel(
             A `BilevelModel`, not compiled.
 
         Raises:
-            ValueError: If the model is subclassed or not built, or if `tune` is not
-                such a dict or names a layer, class or argument that does not exist.
+            ValueError: If the model is subclassed or not built, or a layer of it cannot
+                be made from its config; or if `tune` is not such a dict or names a
+                layer, class or argument that does not exist.
+
+        Warns:
+            UserWarning: If the model has a `train_step` or the like of its own.
 
         Example:
 
@@ -221,10 +226,16 @@ class BilevelModel(
 
         Tuned arguments become numbers, their present values. Weights are those that
         this model predicts with; of variational layers they are the means. A penalty
-        with a factor per weight, which Keras does not have, is left out.
+        with a factor per weight, which Keras does not have, is left out. Layers of your
+        own are copied, and go on using what they make themselves of this library.
 
         Returns:
             A functional `keras.Model`, not compiled, with weights of its own.
+
+        Raises:
+            ValueError: If a layer of your own cannot be made from its config, or holds
+                hyperparameters that its config does not have; if the model has a `call`
+                of its own.
 
         Example:
 

@@ -11,13 +11,18 @@ from typing import Any
 import keras
 
 from bilevel_tf import _keras
+from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.network.responding_network import RespondingNetwork
 from bilevel_tf.training import layer_state
 
 Pairs = list[tuple[Any, Any]]
 
 
-def clone(model: keras.Model, replace: Callable) -> tuple[keras.Model, Pairs]:
+def clone(
+    model: keras.Model,
+    replace: Callable,
+    stand_ins: dict[int, keras.Layer] | None = None,
+) -> tuple[keras.Model, Pairs]:
     """Copy a functional or Sequential model, which is not compiled then.
 
     Layers that occur several times, also in several nested models, are copied once. The
@@ -28,13 +33,17 @@ def clone(model: keras.Model, replace: Callable) -> tuple[keras.Model, Pairs]:
         replace: Function from a layer or other operation of the graph to the new one
             that stands in its place. It is not asked for nested models that run their
             graph, which are copied as `model` is.
+        stand_ins: Dict from the `id` of a layer to the layer of the model that is
+            copied in its place. Defaults to `None`: every layer stands for itself.
 
     Returns:
         The copy, and pairs of every old operation or model with its copy.
     """
     copies: dict[int, tuple[Any, Any]] = {}
+    stand_ins = stand_ins or {}
 
     def copy(operation):
+        operation = stand_ins.get(id(operation), operation)
         if id(operation) not in copies:
             nested = is_transparent(operation)
             new = copy_model(operation) if nested else replace(operation)
@@ -84,6 +93,46 @@ def graph_layers(model: keras.Model) -> list[keras.Layer]:
         nested = is_transparent(layer)
         layers.extend(graph_layers(layer) if nested else [layer])
     return layers
+
+
+def get_sharing(model: keras.Model) -> list[int]:
+    """Say where layers and nested models first occur in a graph.
+
+    Returns:
+        A number for every occurrence: the place of the first occurrence of that layer.
+    """
+    first: dict[int, int] = {}
+    occurrences = _list_occurrences(model)
+    return [first.setdefault(id(la), place) for place, la in enumerate(occurrences)]
+
+
+def share(model: keras.Model, sharing: list[int]) -> keras.Model:
+    """Make a graph in which layers are shared as `get_sharing` said of another one.
+
+    Keras forgets that a layer in a nested model also occurs outside of it.
+
+    Args:
+        model: A functional model with the structure of the other one.
+        sharing: What `get_sharing` returned.
+    """
+    if sharing == get_sharing(model):
+        return model
+    layers = _list_occurrences(model)
+    pairs = zip(layers, sharing, strict=True)
+    stand_ins = {id(layer): layers[place] for layer, place in pairs}
+    return clone(model, lambda layer: layer, stand_ins)[0]
+
+
+def _list_occurrences(model):
+    """List layers and nested models as often as they occur in models."""
+    occurrences = []
+    for layer in model.layers:
+        # A space is a layer of the model, and not one of its graph.
+        if not isinstance(layer, HyperparameterSpace):
+            occurrences.append(layer)
+        if is_transparent(layer):
+            occurrences += _list_occurrences(layer)
+    return occurrences
 
 
 def copy_input(tensor: keras.KerasTensor) -> keras.KerasTensor:

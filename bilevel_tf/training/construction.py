@@ -20,8 +20,8 @@ _WRAP = (
 
 def check_arguments(
     model_class: type, args: tuple, kwargs: dict[str, Any], hyperparameters: Any
-) -> None:
-    """Check what the constructor of a `BilevelModel` was given.
+) -> HyperparameterSpace:
+    """Check what the constructor of a `BilevelModel` was given, and return the space.
 
     Args:
         model_class: The class that is made.
@@ -59,6 +59,7 @@ def check_arguments(
                     "and what layers make of it, or lists or dicts of them. "
                     f"Received: {argument} with a value of type {type(tensor).__name__}"
                 )
+    return hyperparameters
 
 
 def _describe_own_call(model_class):
@@ -67,7 +68,7 @@ def _describe_own_call(model_class):
     return f" The `call` of {model_class.__name__} cannot stand in for a graph."
 
 
-def check_savable(model: RespondingNetwork, from_config: Any) -> None:
+def check_savable(model: Any, from_config: Any) -> None:
     """Check that a model can be made again from its config.
 
     Args:
@@ -107,8 +108,7 @@ def _check_config(layer):
             "write down. Give it a `get_config` that returns them; hyperparameters by "
             "bilevel_tf.hyperparameters.config_of."
         ) from error
-    made_by_keras = inspect.getmodule(layer.from_config.__func__).__name__
-    if not made_by_keras.startswith("keras."):
+    if not layer.from_config.__func__.__module__.startswith("keras."):
         return
     try:
         inspect.signature(type(layer).__init__).bind(layer, **config)

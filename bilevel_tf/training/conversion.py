@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-import warnings
+from typing import Any
 
 import keras
 
@@ -15,6 +15,7 @@ from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.regularizers.given import check_regularizers
 from bilevel_tf.training import cloning, layer_state
+from bilevel_tf.training.convertible import check_convertible
 from bilevel_tf.training.plain_config import VARIATIONAL_ARGUMENTS, plain_config
 from bilevel_tf.training.reasons import shorten
 
@@ -33,7 +34,7 @@ def hyper_network(model, tune):
         ValueError: If the model is subclassed or not built, or `tune` names a layer
             or class that the model does not have, or an argument that it lacks.
     """
-    _check_convertible(model)
+    check_convertible(model)
     _check_tuned(model, tune)
 
     def arguments_of(layer):
@@ -45,7 +46,7 @@ def hyper_network(model, tune):
             _keras.set_own_trainable(new, old.trainable)
         elif isinstance(old, keras.Layer):
             # The scales of a new posterior keep their initial values.
-            layer_state.copy_state(old, new, old.get_weights())
+            layer_state.copy_state(old, new, _weights_in_force(old, new, None))
             if "trainable" not in arguments_of(old):
                 layer_state.copy_flags(old, new)
     return _structure(_as_graph(copy))
@@ -201,7 +202,7 @@ def _counterpart(layer):
 def _weights_in_force(layer, new, delta):
     """The weights of a layer for its plain copy, at δ or at none."""
     parts = layer_state.walk(layer)
-    moved = {}
+    moved: dict[int, Any] = {}
     if delta is not None:
         for part in parts:
             if isinstance(part, HyperLayer) and part.responses:
@@ -235,57 +236,16 @@ def functional_model(model):
     return keras.Model(inputs, outputs, name=model.name)
 
 
-def graph_from_config(config, custom_objects=None):
+def graph_from_config(config, custom_objects=None, sharing=None):
     """Inputs, outputs and name of a functional model's config."""
     network = keras.Model.from_config(config, custom_objects)
+    if sharing is not None:
+        network = cloning.share(network, sharing)
     return (*_structure(network), network.name)
 
 
 def _structure(model):
     return _keras.get_graph_inputs(model), _keras.get_graph_outputs(model)
-
-
-_OWN_TRAINING = (
-    "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics",
-)  # fmt: skip
-
-
-def _check_convertible(model):
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            "`model` must be a Sequential or functional Keras model. Received: "
-            f"model={model!r}"
-        )
-    if not _keras.is_graph(model) and not isinstance(model, keras.Sequential):
-        raise ValueError(
-            "Only Sequential and functional models can be converted. Wrap a model "
-            "with a `call` of its own: BilevelModel(inputs, model(inputs), "
-            "hyperparameters=hp) with inputs = keras.Input(...). Received: model "
-            f"'{model.name}' of class {type(model).__name__}"
-        )
-    if not _keras.is_graph(model):
-        raise ValueError(
-            "`model` must be built before it is converted: give it an Input, or call "
-            f"it on data once. Received: model '{model.name}', which is not built"
-        )
-    if not cloning.is_transparent(model):
-        raise ValueError(
-            f"Model '{model.name}' has a `call` and a constructor of its own, and its "
-            "graph is not all that it does. Wrap it: BilevelModel(inputs, "
-            "model(inputs), hyperparameters=hp) with inputs = keras.Input(...). "
-            f"Received: model of class {type(model).__name__}"
-        )
-    lost = [
-        name
-        for name in _OWN_TRAINING
-        if getattr(type(model), name) is not getattr(keras.Model, name)
-    ]
-    if lost and type(model).__module__.partition(".")[0] != "bilevel_tf":
-        warnings.warn(
-            f"{type(model).__name__} '{model.name}' has its own {', '.join(lost)}, "
-            "which from_keras leaves behind: a BilevelModel has its own steps.",
-            stacklevel=4,
-        )
 
 
 def _check_tuned(model, tune):

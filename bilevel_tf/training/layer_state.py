@@ -41,7 +41,8 @@ def graph_variables(layer: keras.Layer) -> list[keras.Variable]:
     """
     left_out = _left_out(layer)
     # Methods and objectives give a model state that is not in the layers of its graph.
-    parts = layer.layers if isinstance(layer, RespondingNetwork) else [layer]
+    model = isinstance(layer, RespondingNetwork) and isinstance(layer, keras.Model)
+    parts = layer.layers if model else [layer]
     found = {id(v): v for part in parts for v in part.variables}
     return [v for key, v in found.items() if key not in left_out]
 

@@ -1,5 +1,6 @@
 """Read models from files and configs, with errors that say what is wrong."""
 
+import copy
 import json
 import warnings
 import zipfile
@@ -51,8 +52,9 @@ def load_model(
     >>> outputs = bt.HyperDense(1)(bt.HyperDropout(hp["rate"])(inputs))
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
     >>> model.save("model.keras")
-    >>> bt.load_model("model.keras").hyperparameters.values()
-    {'rate': 0.25}
+    >>> loaded = bt.load_model("model.keras")
+    >>> round(loaded.hyperparameters.values()["rate"], 4)
+    0.25
     """
     name = _check_file(str(filepath))
     if name != "BilevelModel" and not issubclass(
@@ -149,6 +151,7 @@ def read_graph(
     Raises:
         ValueError: If it cannot be made; the error names the layer that is at fault.
     """
+    sharing = config.pop("sharing", None)
     missing = {"name", *_GRAPH} - set(config)
     unknown = set(config) - {"name", "trainable", *_GRAPH}
     if missing:
@@ -164,9 +167,13 @@ def read_graph(
             stacklevel=3,
         )
         config = {key: value for key, value in config.items() if key not in unknown}
+    if sharing is not None:
+        config = {**config, "layers": [_separate(la) for la in config["layers"]]}
     try:
         # Keras takes parts out of what it is given.
-        return conversion.graph_from_config(dict(config), custom_objects)
+        return conversion.graph_from_config(
+            copy.deepcopy(config), custom_objects, sharing
+        )
     except Exception as error:
         for entry in config["layers"]:
             what = f"Layer '{entry['name']}' of class {entry['class_name']}"
@@ -181,6 +188,19 @@ def read_graph(
             f"The graph of BilevelModel '{config['name']}' cannot be made: "
             f"{shorten(error)}"
         ) from error
+
+
+def _separate(entry):
+    """The config of a layer, without Keras's note that it occurs in several models.
+
+    Keras would give one layer the nodes of several graphs, and take one for the other.
+    """
+    entry = {key: part for key, part in entry.items() if key != "shared_object_id"}
+    layers = entry["config"].get("layers")
+    if isinstance(layers, list) and all("class_name" in layer for layer in layers):
+        layers = [_separate(layer) for layer in layers]
+        entry["config"] = {**entry["config"], "layers": layers}
+    return entry
 
 
 def attempt(make: Callable, what: str, version: str | None = None) -> Any:

@@ -57,8 +57,8 @@ def _translate(entry, space):
     if kind in _PLAIN_REGULARIZERS or _is_prior(kind):
         plain = _plain_regularizer(_bound(entry, space))
         return plain and keras.saving.serialize_keras_object(plain)
-    plain = plain_class(kind) if kind is not None else None
-    if plain is not kind:
+    plain = plain_class(kind) if isinstance(kind, type) else None
+    if plain is not None and plain is not kind:
         return {
             "module": "keras.layers",
             "class_name": plain.__name__,

@@ -9,6 +9,7 @@ import numpy as np
 import bilevel_tf
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.training import (
+    cloning,
     construction,
     exporting,
     layer_state,
@@ -100,8 +101,9 @@ class StoredModel:
         >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
         >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
         >>> model.save("model.keras")
-        >>> keras.models.load_model("model.keras").hyperparameters.values()
-        {'l2': 0.01}
+        >>> loaded = keras.models.load_model("model.keras")
+        >>> round(loaded.hyperparameters.values()["l2"], 4)
+        0.01
         """
 
         def write(path):
@@ -170,6 +172,7 @@ class StoredModel:
             "hyperparameters": space,
             "method": self.method and serialize(self.method),
             "objective": serialize(self.objective),
+            "sharing": cloning.get_sharing(self),
             "flags": layer_state.get_flags(self),
             "frozen_responses": [
                 index

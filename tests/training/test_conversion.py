@@ -268,6 +268,27 @@ def test_models_that_cannot_be_converted():
     )
 
 
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        return {"loss": 0.0}
+
+
+def test_training_steps_that_are_left_behind():
+    inputs = keras.Input((6,))
+    model = OwnStep(inputs, keras.layers.Dense(3)(inputs))
+    with pytest.warns(UserWarning, match="OwnStep '.*has its own train_step"):
+        bt.BilevelModel.from_keras(model, space())
+
+
+def test_a_bilevel_model_is_not_converted_again():
+    model = classifier()
+    with pytest.raises(ValueError, match=r"BilevelModel already.*to_keras\(\)"):
+        bt.BilevelModel.from_keras(model, space())
+    inputs = keras.Input((6,))
+    around = keras.Model(inputs, keras.layers.Dense(3)(model(inputs)))
+    assert_same_predictions(around, bt.BilevelModel.from_keras(around, space()))
+
+
 # Variational layers
 
 

@@ -136,6 +136,16 @@ def sharing():
     return keras.Model(inputs, {"a": layers.Dense(3)(x), "b": layers.Dense(1)(x)})
 
 
+def sharing_across():
+    """Layers and a model that occur both in nested models and outside of them."""
+    dense, drop = layers.Dense(6, name="everywhere"), layers.Dropout(0.2, seed=1)
+    first, second = keras.Input((6,)), keras.Input((6,))
+    inner = keras.Model(first, layers.ReLU()(drop(dense(first))), name="inner")
+    outer = keras.Model(second, dense(inner(second)), name="outer")
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, layers.Dense(3)(inner(drop(dense(outer(inputs))))))
+
+
 def own_layers():
     inputs = keras.Input((6,))
     gate = Gate(6, name="gate")
@@ -197,7 +207,8 @@ NETWORKS = {
     build.__name__: build
     for build in (
         frozen_backbone, partly_frozen, frozen_whole, arguments, quantized, adapted,
-        sharing, own_layers, own_call, sequences, optional_input, words, compiled,
+        sharing, sharing_across, own_layers, own_call, sequences, optional_input,
+        words, compiled,
     )
 }  # fmt: skip
 
