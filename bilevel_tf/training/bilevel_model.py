@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf._arguments import check_count
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
@@ -20,10 +21,13 @@ from bilevel_tf.training.binding import bind_references, check_factor_shapes
 from bilevel_tf.training.callbacks import with_fit_callback
 from bilevel_tf.training.cloning import Clonable, copy_space
 from bilevel_tf.training.compile_arguments import (
+    build_optimizer,
+    check_optimizers_differ,
     choose_method,
     choose_objective,
     make_optimizer,
 )
+from bilevel_tf.training.fit_arguments import check_fit_arguments
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.idle_fit import IdleFit
@@ -265,9 +269,11 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
 
         Raises:
             TypeError: If `method` or `objective` is not an object of its kind.
-            ValueError: If the model does not fit the method or the objective, if these
-                do not fit each other, if the final activation does not fit the loss, or
-                if a hyperparameter has the name of a loss or metric.
+            ValueError: If an optimizer cannot be made, is given twice or has been built
+                for other variables; if the model does not fit the method or the
+                objective, if these do not fit each other, if the final activation does
+                not fit the loss, or if a hyperparameter has the name of a loss or
+                metric.
 
         Example:
 
@@ -285,6 +291,8 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
         """
         objective = choose_objective(objective)
         method = choose_method(method, objective)
+        check_optimizers_differ(optimizer, response_optimizer, hyper_optimizer)
+        check_count(kwargs.get("steps_per_execution", 1), "steps_per_execution", 1)
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(follow_space(optimizer, self.hyperparameters), loss, **kwargs)
@@ -299,15 +307,22 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)
-        self.optimizer.build(self.trainable_variables)
+        build_optimizer("optimizer", self.optimizer, self.trainable_variables)
         self.response_optimizer = make_optimizer(
-            response_optimizer, self.optimizer, config
+            "response_optimizer", response_optimizer, self.optimizer, config
         )
         self.response_follows = response_optimizer is None
-        self.response_optimizer.build(self.network.response_variables)
+        build_optimizer(
+            "response_optimizer",
+            self.response_optimizer,
+            self.network.response_variables,
+        )
         default = keras.optimizers.RMSprop(1e-2)
-        self.hyper_optimizer = make_optimizer(hyper_optimizer, default)
-        self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
+        self.hyper_optimizer = make_optimizer(
+            "hyper_optimizer", hyper_optimizer, default
+        )
+        tuned_variables = method.tuned_variables(self.hyperparameters)
+        build_optimizer("hyper_optimizer", self.hyper_optimizer, tuned_variables)
         note_trained(self)
         self.outer_steps_at_compile = self.progress.outer_steps
 
@@ -412,12 +427,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
         _keras.check_compiled(self, "fit")
         check_trained(self)
         method = self.network.method
-        if method.inner_batches and kwargs.get("class_weight"):
-            raise ValueError(
-                f"{type(method).__name__} differentiates the training loss and "
-                "does not see `class_weight`. Use `sample_weight` instead. "
-                f"Received: class_weight={kwargs['class_weight']!r}"
-            )
+        check_fit_arguments(method, epochs, kwargs)
         (x, y, sample_weight), validation_data, feed = prepare_data(
             self,
             (x, y, sample_weight),

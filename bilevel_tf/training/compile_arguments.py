@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from bilevel_tf import _keras
 from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
 from bilevel_tf.methods.method import Method
@@ -58,16 +59,86 @@ def choose_method(method: Method | None, objective: Objective) -> Method:
     return method
 
 
+def check_optimizers_differ(optimizer: Any, response: Any, hyper: Any) -> None:
+    """Check that no optimizer object has two tasks.
+
+    Its slots and its count of steps are for one list of variables.
+
+    Args:
+        optimizer, response, hyper: What `compile` was given.
+
+    Raises:
+        ValueError: If two of them are the same object.
+    """
+    given = {
+        "optimizer": optimizer,
+        "response_optimizer": response,
+        "hyper_optimizer": hyper,
+    }
+    seen: dict[int, str] = {}
+    for name, each in given.items():
+        if not isinstance(each, keras.optimizers.Optimizer):
+            continue
+        if id(each) in seen:
+            raise ValueError(
+                f"`{seen[id(each)]}` and `{name}` must be two optimizer objects: the "
+                "state of an optimizer is for one set of variables. Make one for each. "
+                f"Received: the same {type(each).__name__} for both"
+            )
+        seen[id(each)] = name
+
+
 def make_optimizer(
-    given: Any, default: keras.optimizers.Optimizer, config: dict | None = None
+    name: str,
+    given: Any,
+    default: keras.optimizers.Optimizer,
+    config: dict | None = None,
 ) -> keras.optimizers.Optimizer:
     """Return the optimizer that was given to `compile`, or a copy of the default.
 
     Args:
+        name: The argument of `compile`, for the message of an error.
         given: An optimizer, its name or config, as in Keras, or `None`.
         default: Optimizer whose class the copy has.
         config: Config of the copy. Defaults to `None`: the default's.
+
+    Raises:
+        ValueError: If nothing can be made of what was given.
     """
     if given is None:
         return type(default).from_config(config or default.get_config())
-    return keras.optimizers.get(given)
+    try:
+        return keras.optimizers.get(given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be a Keras optimizer, the name of one or its config, such "
+            f"as keras.optimizers.Adam(1e-3). Received: {name}={given!r}"
+        ) from error
+
+
+def build_optimizer(
+    name: str, optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
+) -> None:
+    """Build an optimizer for variables, or check that it was built for them.
+
+    Args:
+        name: The argument of `compile`, for the message of an error.
+        optimizer: The optimizer.
+        variables: What it is to move.
+
+    Raises:
+        ValueError: If it was built for variables that lack one of these.
+    """
+    if not optimizer.built:
+        optimizer.build(variables)
+        return
+    # In mixed precision Keras wraps the optimizer.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    for variable in variables:
+        if not _keras.knows_variable(inner, variable):
+            raise ValueError(
+                f"`{name}` has been built for other variables: those of another model, "
+                "or of the layers that were trained then. Make a new one, such as "
+                f"{type(inner).__name__}.from_config(optimizer.get_config()). "
+                f"Received: {name} without '{variable.path}'"
+            )
