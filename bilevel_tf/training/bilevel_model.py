@@ -21,11 +21,10 @@ from bilevel_tf.training.binding import bind_references, check_factor_shapes
 from bilevel_tf.training.callbacks import with_fit_callback
 from bilevel_tf.training.cloning import Clonable, copy_space
 from bilevel_tf.training.compile_arguments import (
-    build_optimizer,
+    build_optimizers,
     check_optimizers_differ,
     choose_method,
     choose_objective,
-    make_optimizer,
 )
 from bilevel_tf.training.fit_arguments import check_fit_arguments
 from bilevel_tf.training.fit_data import prepare_data
@@ -307,22 +306,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)
-        build_optimizer("optimizer", self.optimizer, self.trainable_variables)
-        self.response_optimizer = make_optimizer(
-            "response_optimizer", response_optimizer, self.optimizer, config
-        )
-        self.response_follows = response_optimizer is None
-        build_optimizer(
-            "response_optimizer",
-            self.response_optimizer,
-            self.network.response_variables,
-        )
-        default = keras.optimizers.RMSprop(1e-2)
-        self.hyper_optimizer = make_optimizer(
-            "hyper_optimizer", hyper_optimizer, default
-        )
-        tuned_variables = method.tuned_variables(self.hyperparameters)
-        build_optimizer("hyper_optimizer", self.hyper_optimizer, tuned_variables)
+        build_optimizers(self, response_optimizer, hyper_optimizer, config)
         note_trained(self)
         self.outer_steps_at_compile = self.progress.outer_steps
 

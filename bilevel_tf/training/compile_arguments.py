@@ -88,23 +88,37 @@ def check_optimizers_differ(optimizer: Any, response: Any, hyper: Any) -> None:
         seen[id(each)] = name
 
 
-def make_optimizer(
-    name: str,
-    given: Any,
-    default: keras.optimizers.Optimizer,
-    config: dict | None = None,
-) -> keras.optimizers.Optimizer:
-    """Return the optimizer that was given to `compile`, or a copy of the default.
+def build_optimizers(
+    model: keras.Model, response: Any, hyper: Any, config: dict | None
+) -> None:
+    """Make and build the optimizers of a `BilevelModel` that has its method.
 
     Args:
-        name: The argument of `compile`, for the message of an error.
-        given: An optimizer, its name or config, as in Keras, or `None`.
-        default: Optimizer whose class the copy has.
-        config: Config of the copy. Defaults to `None`: the default's.
+        model: The model; its optimizer of the weights is there already.
+        response: `response_optimizer`, as given to `compile`.
+        hyper: `hyper_optimizer`, as given to `compile`.
+        config: Config of a default `response_optimizer`, or `None` for that of the
+            optimizer of the weights.
 
     Raises:
-        ValueError: If nothing can be made of what was given.
+        ValueError: If nothing can be made of what was given, or if an optimizer has
+            been built for other variables.
     """
+    _build("optimizer", model.optimizer, model.trainable_variables)
+    model.response_follows = response is None
+    model.response_optimizer = _make(
+        "response_optimizer", response, model.optimizer, config
+    )
+    variables = model.network.response_variables
+    _build("response_optimizer", model.response_optimizer, variables)
+    default = keras.optimizers.RMSprop(1e-2)
+    model.hyper_optimizer = _make("hyper_optimizer", hyper, default)
+    variables = model.method.tuned_variables(model.hyperparameters)
+    _build("hyper_optimizer", model.hyper_optimizer, variables)
+
+
+def _make(name, given, default, config=None):
+    """Return the optimizer that was given, or a copy of the default."""
     if given is None:
         return type(default).from_config(config or default.get_config())
     try:
@@ -116,19 +130,8 @@ def make_optimizer(
         ) from error
 
 
-def build_optimizer(
-    name: str, optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
-) -> None:
-    """Build an optimizer for variables, or check that it was built for them.
-
-    Args:
-        name: The argument of `compile`, for the message of an error.
-        optimizer: The optimizer.
-        variables: What it is to move.
-
-    Raises:
-        ValueError: If it was built for variables that lack one of these.
-    """
+def _build(name, optimizer, variables):
+    """Build an optimizer for variables, or check that it was built for them."""
     if not optimizer.built:
         optimizer.build(variables)
         return
