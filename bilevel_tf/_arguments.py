@@ -32,12 +32,13 @@ def show(value: Any) -> str:
 
 def check_count(value: Any, name: str, least: int) -> int:
     """Return `value`, or raise a `ValueError` unless it is a whole number ≥ `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least:
         raise ValueError(
             f"`{name}` must be a whole number, at least {least}. "
             f"Received: {name}={value!r}"
         )
-    return value
+    return int(value)
 
 
 def check_non_negative(value: Any, name: str) -> float:

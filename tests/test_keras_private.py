@@ -498,6 +498,15 @@ def test_update_mean_loss():
 # Optimizers
 
 
+@pytest.mark.parametrize("rule", [keras.optimizers.SGD, keras.optimizers.Adam])
+def test_knows_variable(rule):
+    one, other = keras.Variable([1.0]), keras.Variable([1.0])
+    optimizer = rule(0.1)
+    optimizer.build([one])
+    assert _keras.knows_variable(optimizer, one)
+    assert not _keras.knows_variable(optimizer, other)
+
+
 def schedule():
     return keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
 

@@ -63,6 +63,8 @@ class TracedGraphs:
 
 def _forget_custom_gradients(graph):
     for operation in graph.get_operations():
+        if operation.type != "IdentityN":
+            continue
         name = operation.node_def.attr["_gradient_op_type"].s.decode()
         if name.startswith("CustomGradient-"):
             gradient_registry._registry.pop(name, None)

@@ -56,6 +56,13 @@ def get_variable_index(
     return optimizer._get_variable_index(variable)
 
 
+def knows_variable(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable | tf.Variable
+) -> bool:
+    """Whether a built optimizer is built for the variable."""
+    return optimizer._var_key(variable) in optimizer._trainable_variables_indices
+
+
 def excludes_from_decay(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether `exclude_from_weight_decay` has been called on the optimizer."""
     return hasattr(optimizer, "_exclude_from_weight_decay")

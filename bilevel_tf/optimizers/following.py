@@ -98,6 +98,15 @@ class _Current:
     def __tf_tensor__(self, dtype=None, name=None):
         return tf.convert_to_tensor(self(), dtype)
 
+    def assign(self, value):
+        """Refuse another value, which Keras's setter of the learning rate gives."""
+        raise TypeError(
+            f"`{self._name}` of the optimizer is tuned, and nothing else can set it: "
+            "leave out callbacks that do, such as LearningRateScheduler and "
+            "ReduceLROnPlateau, or do not tune it. "
+            f"Received: {self._name}={float(value)}"
+        )
+
     def __ne__(self, other):
         return True
 

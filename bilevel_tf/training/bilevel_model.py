@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf._arguments import check_count
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
@@ -27,9 +28,6 @@ from bilevel_tf.training.compile_arguments import (
     check_loss_weights,
     choose_method,
     choose_objective,
-    make_hyper_optimizer,
-    make_optimizer,
-    scale_loss_like,
 )
 from bilevel_tf.training.construction import check_arguments
 from bilevel_tf.training.fit_data import prepare_data
@@ -38,6 +36,10 @@ from bilevel_tf.training.idle_fit import IdleFit
 from bilevel_tf.training.influence_checks import check_influences, settle_influences
 from bilevel_tf.training.inner_layers import check_tuned_reach
 from bilevel_tf.training.model_steps import ModelSteps
+from bilevel_tf.training.optimizer_arguments import (
+    build_optimizers,
+    check_optimizers_differ,
+)
 from bilevel_tf.training.outer_loss import combine_outer_loss
 from bilevel_tf.training.stored_model import StoredModel
 from bilevel_tf.training.trained_layers import check_trained, note_trained
@@ -307,10 +309,11 @@ class BilevelModel(
         Raises:
             TypeError: If `method` or `objective` is not an object of its kind, or a
                 hyperparameter is given to `loss_weights`.
-            ValueError: If the model does not fit the method or the objective, if these
-                do not fit each other, if the final activation does not fit the loss, if
-                a hyperparameter has the name of a loss or metric, or if nothing that is
-                judged depends on it.
+            ValueError: If an optimizer cannot be made, is given twice or has been built
+                for other variables; if the model does not fit the method or the
+                objective, if these do not fit each other, if the final activation does
+                not fit the loss, if a hyperparameter has the name of a loss or metric,
+                or if nothing that is judged depends on it.
 
         Warns:
             UserWarning: If a hyperparameter stands in a loss that also judges it.
@@ -332,6 +335,8 @@ class BilevelModel(
         objective = choose_objective(objective)
         method = choose_method(method, objective)
         check_loss_weights([kwargs.get("loss_weights"), outer_loss_weights])
+        check_optimizers_differ(optimizer, response_optimizer, hyper_optimizer)
+        check_count(kwargs.get("steps_per_execution", 1), "steps_per_execution", 1)
         tuned = isinstance(optimizer, TunedOptimizer)
         config = optimizer.config if tuned else None
         super().compile(follow_space(optimizer, self.hyperparameters), loss, **kwargs)
@@ -350,13 +355,7 @@ class BilevelModel(
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)
-        self.optimizer.build(self.trainable_variables)
-        response = make_optimizer(response_optimizer, self.optimizer, config)
-        self.response_optimizer = scale_loss_like(response, self.optimizer)
-        self.response_follows = response_optimizer is None
-        self.response_optimizer.build(self.network.response_variables)
-        self.hyper_optimizer = make_hyper_optimizer(hyper_optimizer)
-        self.hyper_optimizer.build(method.tuned_variables(self.hyperparameters))
+        build_optimizers(self, response_optimizer, hyper_optimizer, config)
         note_trained(self)
         self.outer_steps_at_compile = self.progress.outer_steps
         self.waiting_names = check_influences(self.network)
@@ -466,12 +465,6 @@ class BilevelModel(
         _keras.check_compiled(self, "fit")
         check_trained(self)
         method = self.network.method
-        if method.inner_batches and kwargs.get("class_weight"):
-            raise ValueError(
-                f"{type(method).__name__} differentiates the training loss and "
-                "does not see `class_weight`. Use `sample_weight` instead. "
-                f"Received: class_weight={kwargs['class_weight']!r}"
-            )
         numbers = {"batch_size": batch_size, "epochs": epochs, **kwargs}
         numbers["validation_split"] = validation_split
         (x, y, sample_weight), validation_data, feed = prepare_data(

@@ -24,11 +24,21 @@ def with_fit_callback(callbacks: Any) -> list:
     Args:
         callbacks: One callback, a list or `keras.callbacks.CallbackList` of them, or
             `None`.
+
+    Raises:
+        TypeError: If one of them is no callback object.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-    given = [callback for callback in given if callback is not None]
+    given = [each for each in keras.tree.flatten(list(given)) if each is not None]
+    for callback in given:
+        if isinstance(callback, type) or not hasattr(callback, "set_model"):
+            raise TypeError(
+                "`callbacks` must be keras.callbacks.Callback objects, such as "
+                "[keras.callbacks.TerminateOnNaN()]. "
+                f"Received: callbacks with {callback!r}"
+            )
     kind = keras.callbacks.TerminateOnNaN
     return [FitCallback(any(isinstance(each, kind) for each in given)), *given]
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import keras
-
 from bilevel_tf.hyperparameters.references import references
 from bilevel_tf.methods.best_response.best_response import BestResponse
 from bilevel_tf.methods.best_response.delta_stn import DeltaSTN
@@ -75,47 +73,3 @@ def check_loss_weights(loss_weights: Any) -> None:
             f"bilevel_tf.losses.WeightedLoss('mse', space['{weight.name}']), and "
             f"another loss as `outer_loss`. Received: hyperparameter '{weight.name}'"
         )
-
-
-def make_optimizer(
-    given: Any, default: keras.optimizers.Optimizer, config: dict | None = None
-) -> keras.optimizers.Optimizer:
-    """Return the optimizer that was given to `compile`, or a copy of the default.
-
-    Args:
-        given: An optimizer, its name or config, as in Keras, or `None`.
-        default: Optimizer whose class the copy has.
-        config: Config of the copy. Defaults to `None`: the default's.
-    """
-    if given is None:
-        return type(default).from_config(config or default.get_config())
-    return keras.optimizers.get(given)
-
-
-def scale_loss_like(
-    optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer
-) -> keras.optimizers.Optimizer:
-    """Return an optimizer that scales the loss if another one does.
-
-    Keras wraps the optimizer of the weights under a policy in float16. Gradients that
-    overflow must not reach other variables of the same pass either.
-    """
-    kind = keras.optimizers.LossScaleOptimizer
-    if isinstance(other, kind) and not isinstance(optimizer, kind):
-        return kind(optimizer, name=optimizer.name)
-    return optimizer
-
-
-def make_hyper_optimizer(given: Any) -> keras.optimizers.Optimizer:
-    """Return the optimizer of λ and σ that was given to `compile`, or the default.
-
-    The default divides a hypergradient by its root mean square, so that λ moves at one
-    speed however small hypergradients are: near an end of its range, where the value
-    hardly depends on λ, they are tiny. Keras adds `epsilon` to the mean *square*, and
-    its 1e-7 would slow down all below 3e-4. The epsilon here is just large enough to
-    be a number of single precision, for 0 / 0.
-
-    Args:
-        given: An optimizer, its name or config, as in Keras, or `None`.
-    """
-    return make_optimizer(given, keras.optimizers.RMSprop(1e-2, epsilon=1e-36))

@@ -34,7 +34,7 @@ def prepare_data(
         The training data and the validation data for Keras, and the feed of outer
         steps.
     """
-    check_fit_arguments(arguments)
+    check_fit_arguments(model.method, arguments)
     share = arguments.get("validation_split") or model.objective.validation_split
     data, validation_data = _split(model, data, validation_data, share)
     steps = arguments.get("validation_steps")

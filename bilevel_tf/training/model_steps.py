@@ -244,19 +244,28 @@ def check_outer_batches(method: Method, data: Any) -> None:
     """Check that an outer step has the batches that its method needs.
 
     Raises:
-        ValueError: If `data` is not a tuple of batches, or training batches are
-            missing.
+        ValueError: If `data` is not a tuple of batches, or if training batches are
+            missing or not stacked.
     """
-    needed = 2 if method.inner_batches else 1
-    if not isinstance(data, tuple) or not isinstance(data[0], (tuple, list, dict)):
-        given = f"data of type {type(data).__name__}"
-    elif len(data) < needed:
-        given = f"{len(data)} part"
-    else:
+    kinds = tuple, list, dict
+    if not isinstance(data, tuple) or not data or not isinstance(data[0], kinds):
+        raise ValueError(
+            "`data` of `outer_train_step` must be a tuple whose first part is the "
+            "batch to judge on, such as `((x_valid, y_valid),)`. "
+            f"Received: data with {_name_types(data)}"
+        )
+    if not method.inner_batches:
         return
-    raise ValueError(
-        f"`data` of `outer_train_step` must be a tuple whose first part is the batch "
-        "to judge on, such as `((x_valid, y_valid),)`; under a method that draws "
-        "training batches its second part is these, stacked along a new first axis. "
-        f"{type(method).__name__} draws {method.inner_batches}. Received: {given}"
-    )
+    ranks = [len(keras.tree.flatten(part)[0].shape) for part in data]
+    if len(data) < 2 or ranks[1] != ranks[0] + 1:
+        raise ValueError(
+            f"{type(method).__name__} needs {method.inner_batches} training batches in "
+            "an outer step, stacked along a new first axis, as the second part of "
+            "`data`. For one batch: `((x_valid, y_valid), (x[None], y[None]))`. "
+            f"Received: {len(data)} parts, with inputs of rank {ranks}"
+        )
+
+
+def _name_types(data):
+    parts = data if isinstance(data, (tuple, list)) else [data]
+    return [type(part).__name__ for part in parts]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.compile_arguments import make_hyper_optimizer
+from bilevel_tf.training.optimizer_arguments import default_hyper_optimizer
 from bilevel_tf.training.lost_hyperparameters import find_lost
 
 # A value next to each end, and the sign of the hypergradient that leads back.
@@ -34,7 +34,7 @@ def test_moves_at_one_speed_however_small_hypergradients_are(case, size):
     slope = tape.gradient(value, space.unconstrained.value)
     # A loss whose hypergradient is of that size here.
     factor = sign * size / slope[0]
-    optimizer = make_hyper_optimizer(None)
+    optimizer = default_hyper_optimizer()
     optimizer.build([space.unconstrained])
     for _ in range(20):
         with tf.GradientTape() as tape:
@@ -50,7 +50,7 @@ def test_moves_at_one_speed_however_small_hypergradients_are(case, size):
 
 def test_nothing_moves_without_a_hypergradient():
     variable = keras.Variable([1.0, 2.0])
-    optimizer = make_hyper_optimizer(None)
+    optimizer = default_hyper_optimizer()
     optimizer.apply([tf.zeros(2)], [variable])
     np.testing.assert_array_equal(variable, [1.0, 2.0])
 
@@ -78,9 +78,10 @@ def test_a_fit_brings_back_a_weight_decay_from_the_low_end(policy):
 
 
 def test_own_optimizers_stay_what_they_are():
-    assert make_hyper_optimizer("rmsprop").epsilon == 1e-7
+    model = make_model(bt.Positive(1.0), "rmsprop")
+    assert model.hyper_optimizer.epsilon == 1e-7
     adam = keras.optimizers.Adam()
-    assert make_hyper_optimizer(adam) is adam
+    assert make_model(bt.Positive(1.0), adam).hyper_optimizer is adam
 
 
 # Outer steps that are too large
