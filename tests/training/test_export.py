@@ -12,6 +12,8 @@ import tensorflow as tf
 import bilevel_tf as bt
 from tests.training.models import METHODS, classifier, compiled, data, space
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 ELSEWHERE = {"rate": 0.6, "l2": 0.2}
 
 
