@@ -5,7 +5,7 @@ Unlike a derivative this also finds what a step such as rounding lies between, a
 never misses an influence. It may report one that is always zero.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import tensorflow as tf
 
@@ -62,11 +62,11 @@ class Influence:
         self._entries = _list_entries(space)
         self._found: dict = {}
 
-    def names(self, key: str) -> set[str]:
+    def names(self, key: Hashable) -> set[str]:
         """Return the names of the hyperparameters that a result is computed from."""
         return self._follow(key)[0]
 
-    def arguments(self, key: str) -> set[int]:
+    def arguments(self, key: Hashable) -> set[int]:
         """Return the numbers, from 0, of the further arguments behind a result."""
         return self._follow(key)[1]
 

@@ -350,8 +350,6 @@ class BilevelModel(
         bind_references([loss, outer, kwargs], self.hyperparameters)
         check_losses(self.network, loss)
         self.combined_outer_loss = combine_outer_loss(self, objective, *outer)
-        _keras.set_compile_argument(self, "outer_loss", outer_loss)
-        _keras.set_compile_argument(self, "outer_loss_weights", outer_loss_weights)
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)

@@ -182,8 +182,7 @@ def _is_settled(network: Network) -> bool:
 
 def _may_weigh_examples(network: Network, name: str) -> bool:
     scale = network.hyperparameters.scales[name]
-    on_validation = network.objective.judged_on == "validation"
-    return on_validation and len(scale.shape) == 1 and scale.ends[0] >= 0
+    return network.objective.judged_on == "validation" and len(scale.shape) == 1
 
 
 def _is_known(part: Any) -> bool:

@@ -15,6 +15,8 @@ def combine_outer_loss(
 ) -> _keras.CombinedLoss | None:
     """Return the outer loss of all outputs, or `None` if there is none of its own.
 
+    What `compile` was given is kept, so that the network finds it and it is saved.
+
     Args:
         model: A `BilevelModel`, compiled as far as Keras goes.
         objective: The objective given to `compile`.
@@ -27,6 +29,8 @@ def combine_outer_loss(
             given without a loss, the objective does not judge by such a loss, or a
             final activation does not fit it.
     """
+    _keras.set_compile_argument(model, "outer_loss", loss)
+    _keras.set_compile_argument(model, "outer_loss_weights", loss_weights)
     if loss is None:
         if loss_weights is not None:
             raise ValueError(

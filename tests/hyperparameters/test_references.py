@@ -260,6 +260,8 @@ def compiled(hp, given):
     return model
 
 
+@pytest.mark.usefixtures("spare_hyperparameters")
+@pytest.mark.filterwarnings("ignore:Hyperparameter 'a' stands in:UserWarning")
 @pytest.mark.parametrize("given", ["loss", "dict", "optimizer"])
 def test_losses_and_optimizers_are_bound_after_loading(given, tmp_path):
     hp = make()

@@ -8,6 +8,8 @@ import tensorflow_probability as tfp
 
 import bilevel_tf as bt
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 tfd = tfp.distributions
 COUNT, FEATURES, NOISE, PRECISION = 30, 3, 4.0, 2.5
 

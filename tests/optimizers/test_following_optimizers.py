@@ -10,6 +10,8 @@ from bilevel_tf.training.validation_feed import OuterFeed
 from tests.methods.problems import central_differences
 from tests.training.models import data
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def crossentropy():
     """Made at every call: a loss computes in the float type of its making."""

@@ -9,6 +9,8 @@ import pytest
 import bilevel_tf as bt
 from tests.training.models import METHODS, classifier, compiled, data, space
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def sequential():
     layers = keras.layers

@@ -114,6 +114,7 @@ def test_whole_numbers_stay_weights_in_evaluation():
     np.testing.assert_allclose(doubled, 2 * model.evaluate(x, y, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("spare_hyperparameters")
 def test_the_next_fit_may_have_ordinary_weights():
     model, hp = make_model(method=bt.methods.T1T2(warmup_epochs=9))
     x, y = data()

@@ -13,6 +13,8 @@ import bilevel_tf as bt
 from bilevel_tf.training.exporting import list_subsets
 from tests.training.models import METHODS, classifier, compiled, data, space
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 ELSEWHERE = {"rate": 0.6, "l2": 0.2}
 
 

@@ -18,6 +18,8 @@ from tests.training.models import (
     space,
 )
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def fit(model, epochs=1, train=None, valid=None, **arguments):
     train, valid = train or data(44), valid or data(21, seed=1)

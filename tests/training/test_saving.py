@@ -16,6 +16,8 @@ from tests.training.models import (
     space,
 )
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def fit(model, epochs, **arguments):
     x, y = data(44)
