@@ -68,7 +68,7 @@ class RespondingNetwork:
         >>> model.call_at(np.ones((2, 3), "float32"), {"l2": 0.5}).shape
         TensorShape([2, 1])
         """
-        if not self.network.response_variables:
+        if not self.has_response or not self.network.response_variables:
             raise RuntimeError(
                 "The model has no best response: compile it with a method that fits "
                 "one, such as bilevel_tf.DeltaSTN(), and fit it. "
@@ -96,6 +96,14 @@ class RespondingNetwork:
             delta -= space.unconstrained
         with begin_pass(delta=delta[None], current=space.current_at_once()):
             return self(inputs, training=False)
+
+    @property
+    def has_response(self) -> bool:
+        """Whether the method fits a best response.
+
+        Layers keep responses that a former method has fitted.
+        """
+        return hasattr(self.method, "centered")
 
     @property
     def losses(self) -> list[tf.Tensor]:

@@ -32,9 +32,10 @@ def check_convertible(model: Any) -> None:
             "`model` must be a Sequential or functional Keras model. Received: "
             f"model={model!r}"
         )
+    name = model.name
     if isinstance(model, RespondingNetwork):
         raise ValueError(
-            f"Model '{model.name}' is a BilevelModel already. To tune other arguments "
+            f"Model '{name}' is a BilevelModel already. To tune other arguments "
             "of it, convert what model.to_keras() returns. Received: model of class "
             f"{type(model).__name__}"
         )

@@ -56,7 +56,7 @@ def export_saved_model(
         return model(inputs, training=False)
 
     archive.add_endpoint("serve", serve, input_signature=signature)
-    if model.network.response_variables:
+    if model.has_response and model.network.response_variables:
         space = model.hyperparameters
         archive.add_endpoint("hyperparameters", space.current, input_signature=[])
         archive.add_endpoint("serve_at", _trace_serve_at(model, signature))

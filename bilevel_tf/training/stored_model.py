@@ -174,11 +174,7 @@ class StoredModel:
             "objective": serialize(self.objective),
             "sharing": cloning.get_sharing(self),
             "flags": layer_state.get_flags(self),
-            "frozen_responses": [
-                index
-                for index, layer in enumerate(layer_state.walk(self))
-                if getattr(layer, "responses", None) and not layer.trainable
-            ],
+            "frozen_responses": _list_frozen_responses(self),
         }
 
     @classmethod
@@ -237,3 +233,14 @@ class StoredModel:
             f"What BilevelModel '{self.name}' was compiled with",
         )
         self.compile(**arguments)
+
+
+def _list_frozen_responses(model):
+    """The places of layers that have a response of the method, but are frozen now."""
+    if not model.has_response:
+        return []
+    return [
+        place
+        for place, layer in enumerate(layer_state.walk(model))
+        if getattr(layer, "responses", None) and not layer.trainable
+    ]

@@ -205,8 +205,8 @@ def test_what_serve_at_asks_for_and_refuses(tmp_path):
 def many(count):
     named = {f"h{k}": bt.Positive(1.0) for k in range(count)}
     hp, inputs = bt.HyperparameterSpace(named), keras.Input((6,))
-    penalty = bt.L2(hp["h0"])
-    outputs = bt.HyperDense(3, kernel_regularizer=penalty)(inputs)
+    layers = [bt.HyperDense(3, kernel_regularizer=bt.L2(hp[name])) for name in named]
+    outputs = keras.layers.Add()([layer(inputs) for layer in layers])
     return compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
 
 
@@ -232,10 +232,15 @@ def test_sets_of_names():
 # What models take and give
 
 
+def tuned_head(hp, x):
+    x = bt.HyperDropout(hp["rate"])(x)
+    return bt.HyperDense(3, kernel_regularizer=bt.L2(hp["l2"]))(x)
+
+
 def dicts(hp):
     inputs = {"left": keras.Input((4,), name="left"), "b": keras.Input((2,), name="b")}
-    x = bt.HyperDense(5)(keras.layers.Concatenate()([inputs["left"], inputs["b"]]))
-    x = bt.HyperDropout(hp["rate"])(x)
+    x = keras.layers.Concatenate()([inputs["left"], inputs["b"]])
+    x = tuned_head(hp, x)
     outputs = {"u": bt.HyperDense(3, name="u")(x), "v": bt.HyperDense(1, name="v")(x)}
     x = data(5)[0]
     return inputs, outputs, [{"left": x[:, :4], "b": x[:, 4:]}]
@@ -244,7 +249,7 @@ def dicts(hp):
 def masks(hp):
     inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.GRU(5)(keras.layers.Embedding(9, 4, mask_zero=True)(inputs))
-    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    outputs = tuned_head(hp, x)
     rows = [[[1, 2, 0, 0], [3, 4, 5, 6]], [[1, 2, 0]], [[1, 2]]]
     return inputs, outputs, [np.array(row, "int32") for row in rows]
 
@@ -252,7 +257,7 @@ def masks(hp):
 def images(hp):
     inputs = keras.Input((None, None, 2))
     x = keras.layers.GlobalAveragePooling2D()(bt.layers.HyperConv2D(3, 3)(inputs))
-    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    outputs = tuned_head(hp, x)
     generator = np.random.default_rng(0)
     shapes = [(2, 5, 6, 2), (1, 9, 3, 2)]
     return inputs, outputs, [generator.normal(size=s).astype("f4") for s in shapes]
@@ -263,7 +268,7 @@ def words(hp):
     lookup = keras.layers.StringLookup()
     lookup.adapt(np.array([["red"], ["green"]]))
     x = keras.layers.Flatten()(bt.layers.HyperEmbedding(5, 3)(lookup(inputs)))
-    outputs = bt.HyperDense(3)(bt.HyperDropout(hp["rate"])(x))
+    outputs = tuned_head(hp, x)
     return inputs, outputs, [tf.constant([["red"], ["blue"]])]
 
 
@@ -292,8 +297,7 @@ def test_kinds_of_inputs(make, tmp_path):
 def test_a_signature_of_several_inputs(nested, tmp_path):
     hp = space()
     inputs = [keras.Input((4,)), keras.Input((2,))]
-    x = bt.HyperDense(3)(keras.layers.Concatenate()(inputs))
-    outputs = bt.HyperDropout(hp["rate"])(x)
+    outputs = tuned_head(hp, keras.layers.Concatenate()(inputs))
     model = compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
     signature = [tf.TensorSpec((2, 4)), tf.TensorSpec((2, 2))]
     given = [signature] if nested else signature

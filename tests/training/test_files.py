@@ -145,11 +145,16 @@ def deeper():
     return compiled(bt.BilevelModel(inputs, outputs, hyperparameters=hp))
 
 
+def with_more_hyperparameters():
+    hp = space(extra=bt.Positive(1.0))
+    return bt.BilevelModel(*network(hp), hyperparameters=hp)
+
+
 OTHERS = {
     "wider": (wider, r"another network.*shape \(6, 9\).*has \(6, 8\)"),
     "deeper": (deeper, "another network.*10 weights.*model has 8|8.*has 6|8.*7"),
     "more hyperparameters": (
-        lambda: classifier(hp=space(extra=bt.Positive(1.0))),
+        with_more_hyperparameters,
         r"another HyperparameterSpace.*'extra' of shape \(\)",
     ),
 }

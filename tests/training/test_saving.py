@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.hyperparameters import references
@@ -107,6 +108,23 @@ def test_a_layer_frozen_after_it_responded_keeps_its_response(compile, tmp_path)
     hyper = [la for la in loaded.network.layers if isinstance(la, bt.layers.HyperLayer)]
     assert sum(bool(layer.responses) for layer in hyper) == 2
     assert len(loaded.network.responding_layers) == 1
+
+
+def test_responses_of_a_former_method_are_left_behind(tmp_path):
+    hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+    inputs = keras.Input((6,))
+    x = bt.HyperDense(4, "tanh", kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+    model = bt.BilevelModel(inputs, bt.HyperDense(3)(x), hyperparameters=hp)
+    model.compile("sgd", "sparse_categorical_crossentropy", method=bt.STN())
+    model.layers[1].trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy", method=bt.methods.T1T2())
+    x = data(5, seed=2)[0]
+    with pytest.raises(RuntimeError, match=r"no best response.*method=T1T2"):
+        model.call_at(x, {})
+    loaded = reloaded(model, tmp_path)
+    np.testing.assert_array_equal(model.predict(x), loaded.predict(x))
+    model.export(tmp_path / "served", verbose=False)
+    assert not hasattr(tf.saved_model.load(str(tmp_path / "served")), "serve_at")
 
 
 def test_a_response_optimizer_that_follows_does_so_after_loading(tmp_path):
