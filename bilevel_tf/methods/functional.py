@@ -1,5 +1,6 @@
 """Hypergradients of plain functions, without a Keras model."""
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -56,8 +57,9 @@ def hypergradient(
 
     Raises:
         TypeError: If `method` fits a best response, which needs a `BilevelModel`.
-        ValueError: If the inner loss does not depend on some weight, or neither loss
-            depends on some hyperparameter.
+        ValueError: If the inner loss does not depend on some weight, neither loss
+            depends on some hyperparameter, a loss fails on weights and hyperparameters
+            of different dtypes, or `optimizer` was made inside a `tf.function`.
 
     Warns:
         RuntimeWarning: When running eagerly, if the method broke down.
@@ -85,11 +87,33 @@ def hypergradient(
     problem, pack = structured_problem(
         inner_loss, outer_loss, weights, hyperparameters, optimizer
     )
-    found = method.hypergradient(problem)
+    with _explaining_dtypes(problem):
+        found = method.hypergradient(problem)
     if tf.executing_eagerly():
         _warn_of_breakdown(method, found.report)
     packed_weights, gradients = pack(found.weights, found.gradients)
     return found._replace(gradients=gradients, weights=packed_weights)
+
+
+@contextlib.contextmanager
+def _explaining_dtypes(problem):
+    """Add to an error of TensorFlow that weights and hyperparameters differ in dtype."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+        dtypes = [
+            {t.dtype.name for t in part}
+            for part in (problem.weights, problem.hyperparameters)
+        ]
+        mixed = len(set.union(*dtypes)) > 1
+        if not mixed or isinstance(error, ValueError) and "tensor" not in str(error):
+            raise
+        weights, hyperparameters = (", ".join(sorted(part)) for part in dtypes)
+        raise ValueError(
+            "A loss failed, and `weights` and `hyperparameters` differ in dtype. Give "
+            "both in one dtype, or convert in the losses: tf.cast(h, w.dtype). "
+            f"Received: weights of {weights}, hyperparameters of {hyperparameters}"
+        ) from error
 
 
 def _warn_of_breakdown(method, report):
