@@ -97,7 +97,7 @@ def hypergradient(
 
 @contextlib.contextmanager
 def _explaining_dtypes(problem):
-    """Add to an error of TensorFlow that weights and hyperparameters differ in dtype."""
+    """Say in an error of TensorFlow if weights and hyperparameters differ in dtype."""
     try:
         yield
     except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
@@ -106,7 +106,7 @@ def _explaining_dtypes(problem):
             for part in (problem.weights, problem.hyperparameters)
         ]
         mixed = len(set.union(*dtypes)) > 1
-        if not mixed or isinstance(error, ValueError) and "tensor" not in str(error):
+        if not mixed or (isinstance(error, ValueError) and "tensor" not in str(error)):
             raise
         weights, hyperparameters = (", ".join(sorted(part)) for part in dtypes)
         raise ValueError(
