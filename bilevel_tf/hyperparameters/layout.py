@@ -35,7 +35,7 @@ class Layout:
 
     def _find_places(self, names: Iterable[str]) -> np.ndarray:
         return np.concatenate(
-            [np.arange(s.start, s.stop) for s in map(self.slices.get, names)]
+            [np.arange(s.start, s.stop) for s in (self.slices[n] for n in names)]
         )
 
     def constrain(self, unconstrained: tf.Tensor) -> dict[str, tf.Tensor]:

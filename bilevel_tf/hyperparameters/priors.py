@@ -17,16 +17,17 @@ class Priors:
     """
 
     def __init__(self, layout: Layout):
-        given = {n: s for n, s in layout.scales.items() if s.prior is not None}
+        scales = layout.scales
+        given = {n: s.prior for n, s in scales.items() if s.prior is not None}
         self._where = np.zeros(layout.size, bool)
         self._scales = np.ones(layout.size)
         self._centers = np.zeros(layout.size)
         if not given:
             return
-        for name, scale in given.items():
+        for name, prior in given.items():
             self._where[layout.slices[name]] = True
-            self._scales[layout.slices[name]] = scale.prior.scale
-        values = {n: s.prior.center_of(s.shape) for n, s in given.items()}
+            self._scales[layout.slices[name]] = prior.scale
+        values = {n: p.center_of(scales[n].shape) for n, p in given.items()}
         start = tf.zeros([layout.size], "float64")
         self._centers = layout.unconstrain(values, start).numpy()
         layout.check_finite(self._centers, values)

@@ -57,8 +57,9 @@ def hypergradient(
 
     Raises:
         TypeError: If `method` fits a best response, which needs a `BilevelModel`.
-        ValueError: If the inner loss does not depend on some weight, or neither loss
-            depends on some hyperparameter.
+        ValueError: If the inner loss does not depend on some weight, neither loss
+            depends on some hyperparameter, a loss fails on weights and hyperparameters
+            of different dtypes, or `optimizer` was made inside a `tf.function`.
 
     Warns:
         RuntimeWarning: When running eagerly, if the method broke down.

@@ -14,7 +14,7 @@ from bilevel_tf.optimizers.differentiable import (
     keep_off_zero,
     offsets_of,
 )
-from bilevel_tf.optimizers.tuned import TunedOptimizer
+from bilevel_tf.optimizers.tuned import TunedOptimizer, read_config
 
 # Adam takes the square root of its second moment. Its derivative is infinite at 0, the
 # value for a weight that has had no gradient yet, and 0 · ∞ is NaN under XLA and in
@@ -78,8 +78,8 @@ class FunctionalOptimizer:
         self._offsets = offsets_of(self._original)
         # A `tf.function` may create no variables, not even in an `init_scope`. Tensors
         # do: the scope of a step reads only their shapes, names and first values.
+        config = read_config(self._original) if tuned is None else tuned.config
         with tf.init_scope(), tf.variable_creator_scope(_create_constant):
-            config = self._original.get_config() if tuned is None else tuned.config
             self._copy = _copy_as_pure(self._original, config)
             rate = _keras.get_rate_source(self._copy)
             self._set = self._replace_tuned(tuned, weights[0].dtype) if tuned else {}

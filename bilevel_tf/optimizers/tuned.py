@@ -86,7 +86,7 @@ class TunedOptimizer:
                 "`optimizer` must be a Keras optimizer. "
                 f"Received: optimizer={optimizer!r}"
             )
-        config = optimizer.get_config()
+        config = read_config(optimizer)
         known = [name for name in config if _is_tunable(name, config[name])]
         for name, function in functions.items():
             if name not in known:
@@ -154,6 +154,28 @@ class TunedOptimizer:
         """Return the `TunedOptimizer` that `get_config` describes."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def read_config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """Return the config of an optimizer, with its present learning rate.
+
+    Raises:
+        ValueError: If it was made inside the `tf.function` that is being traced: its
+            variables have no values yet.
+    """
+    in_graph = not tf.executing_eagerly()
+    try:
+        with tf.init_scope():
+            return optimizer.get_config()
+    except (TypeError, NotImplementedError, tf.errors.OpError) as error:
+        if not in_graph:
+            raise
+        raise ValueError(
+            "`optimizer` must be made outside of the `tf.function` that uses it: "
+            "variables that are made inside, such as its learning rate, have no values "
+            "yet. Make it once, before the function, and use it in there. "
+            f"Received: optimizer of class {type(optimizer).__name__}"
+        ) from error
 
 
 def _is_tunable(name, value):

@@ -12,12 +12,12 @@ def check_regularizers(arguments: Mapping[str, Any], holder: str) -> None:
 
     Args:
         arguments: Arguments of a layer by name, of which those are looked at that are
-            named "…_regularizer".
+            named "…regularizer".
         holder: The layer, for the error.
     """
     for name, value in arguments.items():
         usable = value is None or isinstance(value, (str, dict)) or callable(value)
-        if not name.endswith("_regularizer") or usable:
+        if not name.endswith("regularizer") or usable:
             continue
         example = "0.01"
         if isinstance(value, Hyperparameter):

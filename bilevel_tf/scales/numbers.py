@@ -15,7 +15,7 @@ from bilevel_tf._arguments import show
 
 # Up to here a config has the entries of an array as a list, which one can read.
 _READABLE = 64
-_loading = contextvars.ContextVar("_loading", default=False)
+_loading = contextvars.ContextVar("loading", default=False)
 
 
 def to_array(value: ArrayLike, argument: str) -> np.ndarray:

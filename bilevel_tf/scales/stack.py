@@ -38,7 +38,7 @@ class Stack:
     def _merge(self):
         """One scale for all entries, with arrays where the scales differ."""
         merged = copy.copy(self.scales[0])
-        for name in merged.stacked:
+        for name in merged.stacked or ():
             values = [getattr(scale, name) for scale in self.scales]
             if any(value != values[0] for value in values):
                 sizes = [scale.size for scale in self.scales]

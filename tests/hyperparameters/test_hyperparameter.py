@@ -89,3 +89,27 @@ def test_bind_to_a_space_without_it():
 
 def test_repr():
     assert repr(make()["rate"]) == "<Hyperparameter rate, initial 0.25>"
+
+
+# Not a number
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_equality_is_identity(count):
+    rate, other = make()["rate"], make()["rate"]
+    assert [rate, other].count(rate) == 1
+    assert rate in {rate: count}
+    assert (rate == 0.25) is False
+
+
+def test_in_text_it_says_what_to_use():
+    rate = make()["rate"]
+    assert repr(rate) == "<Hyperparameter rate, initial 0.25>"
+    assert "value_of" in str(rate) == f"{rate}"
+    with pytest.raises(TypeError, match=r"format '\.2f' of hyperparameter 'rate'"):
+        f"{rate:.2f}"
+
+
+def test_a_product_in_a_list_of_numbers():
+    with pytest.raises(TypeError, match="is a reference and not a number"):
+        np.asarray([1.0, make()["rate"]], "float32")

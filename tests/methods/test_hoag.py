@@ -196,3 +196,43 @@ def test_options_out_of_range_are_refused(arguments, named):
 def test_minimize_refuses_bad_counts():
     with pytest.raises(ValueError, match="`outer_iterations` must be"):
         logistic().minimize(bt.methods.HOAG(), 1.0, outer_iterations=0)
+
+
+def minimize_ridge(**arguments):
+    """L = ½ (w − 1)² + ½ e^h w² is least at 1 / (1 + e^h); Q = ½ (w − ½)² at h = 0."""
+    return bt.methods.HOAG(decay=0.5).minimize(
+        lambda w, h: 0.5 * (w - 1.0) ** 2 + 0.5 * tf.exp(h) * w**2,
+        lambda w, h: 0.5 * (w - 0.5) ** 2,
+        tf.constant(0.0, tf.float64),
+        tf.constant(1.5, tf.float64),
+        **arguments,
+    )
+
+
+def test_it_stops_at_the_outer_tolerance():
+    found = minimize_ridge(outer_tolerance=1e-5, outer_iterations=200)
+    norms = found.history["gradient_norm"][found.history["accepted"]]
+    assert found.status is bt.methods.Status.CONVERGED
+    assert len(found.history["outer_loss"]) < 200
+    assert norms[-1] <= 1e-5 < norms[:-1].min()
+    np.testing.assert_allclose(found.hyperparameters, 0.0, atol=1e-3)
+
+
+def test_without_an_outer_tolerance_it_takes_all_steps():
+    found = minimize_ridge(outer_iterations=7)
+    assert found.status is bt.methods.Status.OUT_OF_ITERATIONS
+    assert len(found.history["outer_loss"]) == 7
+
+
+def test_at_a_bound_the_rest_of_the_hypergradient_counts():
+    # The best h, 0, is below the bound.
+    found = minimize_ridge(low=0.5, outer_tolerance=1e-6, outer_iterations=100)
+    assert found.status is bt.methods.Status.CONVERGED
+    assert float(found.hyperparameters) == 0.5
+    assert found.history["gradient_norm"][-1] > 1e-2
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "small", True])
+def test_outer_tolerance_out_of_range(value):
+    with pytest.raises(ValueError, match="`outer_tolerance` must be non-negative"):
+        minimize_ridge(outer_tolerance=value)

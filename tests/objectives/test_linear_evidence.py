@@ -420,3 +420,20 @@ def test_features_to_predict_at():
 def test_arguments_of_fit_evidence(arguments, message):
     with pytest.raises(ValueError, match=message):
         bt.objectives.BayesianLinearRegression(*data()).fit_evidence(**arguments)
+
+
+@pytest.mark.parametrize("step", ["mackay_step", "fit_evidence"])
+def test_targets_and_features_without_information_are_refused(step):
+    x, _ = data()
+    mean = np.array([0.5, -1.0, 0.25, 2.0])
+    make_regression = bt.objectives.BayesianLinearRegression
+    zero = make_regression(x, np.zeros(N))
+    assert np.isfinite(zero.log_evidence())
+    with pytest.raises(ValueError, match=r"`targets` must differ .* are all zero"):
+        getattr(zero, step)()
+    explained = make_regression(x, x @ mean, 1.0, 1.0, mean)
+    with pytest.raises(ValueError, match=r"`targets` must differ .* predicts exactly"):
+        getattr(explained, step)()
+    empty = make_regression(np.zeros((N, FEATURES)), np.ones(N))
+    with pytest.raises(ValueError, match="`features` must not be all zero"):
+        getattr(empty, step)()

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.optimizer_arguments import default_hyper_optimizer
 from bilevel_tf.training.lost_hyperparameters import find_lost
+from bilevel_tf.training.optimizer_arguments import default_hyper_optimizer
 
 # A value next to each end, and the sign of the hypergradient that leads back.
 NEAR_ENDS = {
@@ -78,10 +78,11 @@ def test_a_fit_brings_back_a_weight_decay_from_the_low_end(policy):
 
 
 def test_own_optimizers_stay_what_they_are():
-    model = make_model(bt.Positive(1.0), "rmsprop")
+    model, _ = make_model(bt.Positive(1.0), "rmsprop")
     assert model.hyper_optimizer.epsilon == 1e-7
     adam = keras.optimizers.Adam()
-    assert make_model(bt.Positive(1.0), adam).hyper_optimizer is adam
+    model, _ = make_model(bt.Positive(1.0), adam)
+    assert model.hyper_optimizer is adam
 
 
 # Outer steps that are too large

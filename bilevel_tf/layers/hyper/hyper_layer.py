@@ -60,9 +60,10 @@ class HyperLayer:
     # Read-only: all layers without responses share it.
     responses: Mapping[str, Response] = types.MappingProxyType({})
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        check_regularizers(kwargs, type(self).__name__)
-        super().__init__(*args, **kwargs)
+    # Not `__init__`, whose signature is that of the Keras class.
+    def __new__(cls, *args: Any, **kwargs: Any) -> "HyperLayer":
+        check_regularizers(kwargs, cls.__name__)
+        return super().__new__(cls, *args, **kwargs)
 
     def linear_maps(self) -> list[LinearMap]:
         """How the layer applies its weights, in the order in which it does.

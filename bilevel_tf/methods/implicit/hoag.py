@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf._arguments import check_count, check_positive
+from bilevel_tf._arguments import check_count, check_non_negative, check_positive
 from bilevel_tf.autodiff import solvers
 from bilevel_tf.autodiff.solution import Status
 from bilevel_tf.methods.functional import structured_problem
@@ -36,11 +36,14 @@ class HOAGResult(typing.NamedTuple):
               in the report of a `Hypergradient`;
             - "step_size": 1 / L;
             - "accepted": whether the step to these hyperparameters was kept.
+        status: Why it stopped, a `Status`: `CONVERGED` if the hypergradient fell to
+            `outer_tolerance`, otherwise `OUT_OF_ITERATIONS`.
     """
 
     hyperparameters: typing.Any
     weights: typing.Any
     history: dict[str, np.ndarray]
+    status: Status
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -185,6 +188,7 @@ class HOAG(ConjugateGradient):
         low: typing.Any = None,
         high: typing.Any = None,
         callback: Callable | None = None,
+        outer_tolerance: float = 0.0,
     ) -> HOAGResult:
         """The whole algorithm (Alg. 1) on plain functions, without mini-batches.
 
@@ -204,8 +208,8 @@ class HOAG(ConjugateGradient):
             weights: Structure of tensors or variables, at which the first training
                 starts.
             hyperparameters: λ, a structure of tensors or variables, to start at.
-            outer_iterations: Number of steps in λ, including those that are taken back.
-                Defaults to 50.
+            outer_iterations: Largest number of steps in λ, including those that are
+                taken back. Defaults to 50.
             inner_iterations: Most L-BFGS iterations in one outer iteration. Defaults to
                 1000.
             low: Least value of all hyperparameters: a number, or an array if there is
@@ -215,11 +219,17 @@ class HOAG(ConjugateGradient):
             callback: Function that is called after every outer iteration with its
                 entry of the history, a dict, and the hyperparameters that were tried in
                 it, structured as given. Defaults to `None`.
+            outer_tolerance: The value of ‖dQ/dλ‖ at accepted hyperparameters at which
+                to stop, in units of Q per unit of λ. Of hyperparameters at `low` or
+                `high` counts what a unit step along −dQ/dλ would move them inside the
+                bounds. Defaults to 0: all steps are taken, unless the hypergradient
+                becomes exactly 0.
 
         Returns:
             A `HOAGResult`.
 
         Raises:
+            ValueError: If an argument is out of range.
             FloatingPointError: If the outer loss becomes NaN or infinite; the error
                 says in which iteration.
 
@@ -231,17 +241,21 @@ class HOAG(ConjugateGradient):
         )
         check_count(outer_iterations, "outer_iterations", 1)
         check_count(inner_iterations, "inner_iterations", 1)
+        check_non_negative(outer_tolerance, "outer_tolerance")
         descent = OuterDescent(self, problem, inner_iterations, low, high)
-        history = []
+        history, status = [], Status.OUT_OF_ITERATIONS
         for step in range(outer_iterations):
             tried = descent.candidate
             history.append(descent.advance(step))
             if callback is not None:
                 callback(history[-1], pack(None, tried)[1])
+            if history[-1]["accepted"] and descent.slope() <= outer_tolerance:
+                status = Status.CONVERGED
+                break
         _warn_of_breakdowns(history)
         packed_weights, packed = pack(descent.weights, descent.hyperparameters)
         columns = {key: np.array([row[key] for row in history]) for key in history[0]}
-        return HOAGResult(packed, packed_weights, columns)
+        return HOAGResult(packed, packed_weights, columns, status)
 
     def get_config(self) -> dict:
         config = super().get_config()

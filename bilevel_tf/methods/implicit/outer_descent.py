@@ -84,6 +84,11 @@ class OuterDescent:
             self.candidate = self._step_by(-entry["step_size"])
         return entry
 
+    def slope(self) -> float:
+        """‖dQ/dλ‖ at the accepted point, of what the bounds leave of a unit step."""
+        moved = add_scaled(self._step_by(-1.0), -1.0, self.hyperparameters)
+        return float(norm(moved))
+
     def _accept(self, loss, gap, tolerance):
         """Decide whether the candidate is taken, and adapt L.
 

@@ -93,6 +93,30 @@ def check_shapes(
             )
 
 
+def check_informative(
+    features: tf.Tensor, targets: tf.Tensor, prior_mean: tf.Tensor
+) -> None:
+    """Raise a `ValueError` if the evidence has no maximum whatever the precisions are.
+
+    Values that are not known, because a graph is being traced, pass.
+    """
+    known = [tf.get_static_value(tensor) for tensor in (features, targets, prior_mean)]
+    if any(value is None for value in known):
+        return
+    x, y, mean = known
+    if not np.any(x):
+        raise ValueError(
+            "`features` must not be all zero, for the evidence to depend on "
+            "`weight_precision`. Received: features that are all zero"
+        )
+    if not np.any(y - x @ np.broadcast_to(mean, x.shape[1:])):
+        raise ValueError(
+            "`targets` must differ from what `prior_mean` predicts: the evidence grows "
+            "without end with both precisions if nothing is left to explain. Received: "
+            f"targets that {'are all zero' if not np.any(y) else 'it predicts exactly'}"
+        )
+
+
 def check_precision(tensor: tf.Tensor, name: str) -> None:
     """Raise a `ValueError` unless a precision is positive and finite.
 

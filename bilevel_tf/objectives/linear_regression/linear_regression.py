@@ -174,7 +174,12 @@ class BayesianLinearRegression:
 
         Returns:
             A regression with these precisions and the same data.
+
+        Raises:
+            ValueError: If the features are all zero, or the targets are exactly Xm, as
+                targets that are all zero are by default.
         """
+        linear_checks.check_informative(self.features, self.targets, self.prior_mean)
         weight_precision, noise_precision, _ = mackay_update(self._find_posterior())
         return self._replace_precisions(weight_precision, noise_precision)
 
@@ -199,10 +204,12 @@ class BayesianLinearRegression:
             larger of these two slopes before the last step, in nats per example.
 
         Raises:
-            ValueError: If `iterations` is not a whole number of at least 1, or
-                `tolerance` is negative.
+            ValueError: If `iterations` is not a whole number of at least 1,
+                `tolerance` is negative, the features are all zero, or the targets are
+                exactly Xm, as targets that are all zero are by default.
         """
         check_count(iterations, "iterations", 1)
+        linear_checks.check_informative(self.features, self.targets, self.prior_mean)
         linear_checks.check_tolerance(tolerance)
         start = self._find_posterior()
         gram, limit = start.gram, tolerance * start.examples
