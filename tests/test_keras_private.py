@@ -265,6 +265,20 @@ def test_get_mask():
     assert _keras.get_mask(keras.layers.Dense(2)(keras.Input((3,)))) is None
 
 
+def test_set_mask():
+    """Keras's losses heed it, eagerly and in a graph."""
+    targets = tf.constant([[1.0, 50.0], [3.0, 4.0]])
+
+    def loss():
+        outputs = tf.zeros([2, 2, 1])
+        _keras.set_mask(outputs, tf.constant([[True, False], [True, True]]))
+        assert _keras.get_mask(outputs) is not None
+        return keras.losses.MeanSquaredError()(targets[..., None], outputs)
+
+    assert float(loss()) == pytest.approx((1 + 9 + 16) / 3)
+    assert float(tf.function(loss)()) == pytest.approx((1 + 9 + 16) / 3)
+
+
 def test_replace_sublayers():
     class Holds(keras.layers.Layer):
         def build(self, shape):

@@ -12,6 +12,7 @@ from bilevel_tf._keras.layers import (
     get_own_losses,
     get_source,
     replace_sublayers,
+    set_mask,
     without_autocast,
 )
 from bilevel_tf._keras.models import (
@@ -64,6 +65,7 @@ __all__ = [
     "replace_sublayers",
     "set_compile_argument",
     "set_iterations",
+    "set_mask",
     "set_rate_source",
     "track_variables",
     "update_mean_loss",

@@ -27,6 +27,11 @@ def get_mask(tensor: keras.KerasTensor | tf.Tensor) -> tf.Tensor | None:
     return getattr(tensor, "_keras_mask", None)
 
 
+def set_mask(tensor: tf.Tensor, mask: tf.Tensor) -> None:
+    """Attach a mask to a tensor, so that losses and metrics of Keras heed it."""
+    tensor._keras_mask = mask
+
+
 def replace_sublayers(
     layer: keras.Layer, name: str, sublayers: dict[str, keras.Layer]
 ) -> None:

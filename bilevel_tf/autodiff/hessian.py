@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from bilevel_tf.autodiff.gradients import dense_gradients
+from bilevel_tf.autodiff.vectors import flatten
 
 
 class Hessian:
@@ -52,16 +53,17 @@ class Hessian:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(self._weights)
                 self.loss = loss(self._weights, self._hyperparameters)
-            self._connected = dense_gradients(tape, self.loss, self._weights)
+            connected = dense_gradients(tape, self.loss, self._weights)
+            self._used = [g is not None for g in connected]
             self.gradients = [
                 tf.zeros_like(w) if g is None else g
-                for g, w in zip(self._connected, self._weights, strict=True)
+                for g, w in zip(connected, self._weights, strict=True)
             ]
 
     @property
     def unused_weights(self) -> list[int]:
         """Indices of the weights that the loss does not depend on."""
-        return [i for i, g in enumerate(self._connected) if g is None]
+        return [i for i, used in enumerate(self._used) if not used]
 
     def product(self, vector: list[tf.Tensor]) -> list[tf.Tensor]:
         """Return H·v = ∂²L/∂w² · v, for a list v with the shapes of the weights."""
@@ -87,11 +89,22 @@ class Hessian:
         )
 
     def dense(self) -> tf.Tensor:
-        """Return H as a matrix `[n, n]`, where n counts the entries of all weights."""
+        """Return H as a matrix `[n, n]`, where n counts the entries of all weights.
+
+        A weight that the loss does not depend on has a one on the diagonal, so that H
+        can be solved, and such a weight has the solution 0 if its right side is 0.
+        """
         with self._recording:
             gradient = tf.concat([tf.reshape(g, [-1]) for g in self.gradients], 0)
         blocks = self._recording.jacobian(
             gradient, self._weights, unconnected_gradients="zero"
         )
         size = tf.size(gradient)
-        return tf.concat([tf.reshape(block, [size, -1]) for block in blocks], 1)
+        matrix = tf.concat([tf.reshape(block, [size, -1]) for block in blocks], 1)
+        if not self.unused_weights:
+            return matrix
+        ones = [
+            tf.zeros_like(w) if used else tf.ones_like(w)
+            for used, w in zip(self._used, self._weights, strict=True)
+        ]
+        return matrix + tf.linalg.diag(flatten(ones))

@@ -63,6 +63,34 @@ class Pass:
         return self.tangents is not None
 
 
+class RowsError(ValueError):
+    """A tensor in a perturbed pass that does not have one row per example."""
+
+
+def check_rows(tensor: tf.Tensor, examples: tf.Tensor, what: str) -> None:
+    """Raise a `RowsError` if a tensor is known not to have one row per example.
+
+    Every example has hyperparameters of its own. If time is folded into the first axis,
+    nothing says which row belongs to which example.
+
+    Args:
+        tensor: A tensor, `[rows, ...]`.
+        examples: A tensor with one row per example, `[batch, ...]`, or `[1, ...]`.
+        what: What needs the rows, for the error.
+    """
+    rows, count = tensor.shape[0], examples.shape[0]
+    if count in (1, rows) or None in (rows, count):
+        return
+    raise RowsError(
+        f"{what} needs inputs with one row per example, because every example has "
+        "hyperparameters of its own in a perturbed pass. Keep the batch axis: give the "
+        "layer inputs [batch, time, ...] in place of reshape(x, (-1, ...)), if need be "
+        "in keras.layers.TimeDistributed; or use a method that differentiates "
+        "training, such as bilevel_tf.Neumann(). "
+        f"Received: inputs of shape {tuple(tensor.shape)} for {count} examples"
+    )
+
+
 _OUTSIDE = Pass(begun=False)
 
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.hyperparameters.hyperparameter import Hyperparameter
+from bilevel_tf.hyperparameters.pass_in_force import check_rows
 
 
 def value_of(argument: float | Hyperparameter, dtype: str | None = None) -> tf.Tensor:
@@ -66,6 +67,7 @@ def value_for(
     value = value_of(argument, dtype or tensor.dtype)
     if not (isinstance(argument, Hyperparameter) and argument.is_perturbed):
         return value
+    check_rows(tensor, value, f"A layer or loss with hyperparameter '{argument.name}'")
     ones = tensor.shape.rank - 1 - len(argument.shape)
     return tf.reshape(value, [-1] + [1] * ones + list(argument.shape))
 

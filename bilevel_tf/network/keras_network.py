@@ -14,6 +14,7 @@ from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.network.network import Network
 from bilevel_tf.network.output_heads import output_heads
+from bilevel_tf.network.output_parts import split_by_output
 from bilevel_tf.optimizers.following import copy_beside
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
@@ -75,11 +76,16 @@ class KerasNetwork(Network):
 
     @property
     def losses(self) -> list:
-        return losses_by_output(self._model)
+        given = _keras.get_compile_arguments(self._model).get("loss")
+        return split_by_output(given, self.outputs, self.output_names)
 
     @property
     def loss_weights(self) -> Any:
         return _keras.get_compile_arguments(self._model).get("loss_weights")
+
+    @property
+    def runs_eagerly(self) -> bool:
+        return self._model.run_eagerly
 
     @property
     def strategy(self) -> tf.distribute.Strategy | None:
@@ -102,12 +108,17 @@ class KerasNetwork(Network):
     def compute_loss(
         self, x: Any, y: Any, predictions: Any, sample_weight: Any, training: bool
     ) -> tf.Tensor:
-        return self._model.compute_loss(
-            x, y, predictions, sample_weight, training=training
-        )
+        # The losses of single outputs, which Keras adds up for `fit` to show, are those
+        # of training alone.
+        several = len(self._model.outputs) > 1
+        shown = self._model.metrics_variables if several and not training else []
+        with _unchanged(shown):
+            return self._model.compute_loss(
+                x, y, predictions, sample_weight, training=training
+            )
 
     def example_weights(self, sample_weight: Any) -> Any:
-        return self._model.weights_in_force(sample_weight)
+        return self._model.tuned_weights(sample_weight)
 
     def added_losses(self) -> list[tf.Tensor]:
         return [loss for layer in self.layers for loss in _keras.get_own_losses(layer)]
@@ -129,10 +140,8 @@ class KerasNetwork(Network):
         variables = [*self.response_variables, *self.hyperparameters.variables]
         ours = {id(v) for v in variables}
         kept = [v for v in self._model.non_trainable_weights if id(v) not in ours]
-        before = [tf.identity(v.value) for v in kept]
-        yield
-        for variable, value in zip(kept, before, strict=True):
-            variable.assign(value)
+        with _unchanged([*kept, *self._model.metrics_variables]):
+            yield
 
     @contextlib.contextmanager
     def at(
@@ -154,6 +163,8 @@ class KerasNetwork(Network):
         return any(v.regularizer is not None for v in self.weights) or any(
             layer.activity_regularizer is not None
             or isinstance(layer, VariationalLayer)
+            # It may call `add_loss`.
+            or not type(layer).__module__.startswith(("keras.", "bilevel_tf."))
             for layer in self.layers
         )
 
@@ -206,18 +217,13 @@ class KerasNetwork(Network):
         return self._model.network_state[name]
 
 
-def losses_by_output(model: keras.Model) -> list:
-    """Find the loss of each flat output in what `compile` was given, or `None`."""
-    losses = _keras.get_compile_arguments(model).get("loss")
-    count, outputs = len(model.outputs), _keras.get_graph_outputs(model)
-    if isinstance(losses, dict):
-        keys = model.output_names
-        if isinstance(outputs, dict):
-            order = keras.tree.flatten({k: k for k in outputs})
-            keys = [k if k in losses else n for k, n in zip(order, keys, strict=True)]
-        return [losses.get(key) for key in keys]
-    flat = keras.tree.flatten(losses)
-    return flat if len(flat) == count else flat[:1] * count or [None] * count
+@contextlib.contextmanager
+def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
+    """Give variables back the values that they have before the block."""
+    before = [tf.identity(v.value) for v in variables]
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
 
 
 def keras_optimizer(optimizer: Any) -> Any:

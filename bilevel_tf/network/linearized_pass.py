@@ -9,6 +9,7 @@ import tensorflow as tf
 from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.network.masks import hand_on_masks
 from bilevel_tf.network.network import Network
 
 
@@ -68,6 +69,8 @@ def linearized_gradients(
         _check_left_out(present)
         targets = [*keras.tree.flatten(outputs), *added]
     moved = [_add_tangent(target, tangents.of(target)) for target in targets]
+    # An output may be of whole numbers, which nothing moves.
+    real = [i for i, target in enumerate(targets) if target.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as penalty_tape:
         penalty_tape.watch(sources)
         with begin_pass(**attributes):
@@ -75,15 +78,18 @@ def linearized_gradients(
         penalty = tf.add_n(penalties) if penalties else None
         scaled_penalty = None if penalty is None else scale_loss(penalty)
     with tf.GradientTape(watch_accessed_variables=False) as loss_tape:
-        loss_tape.watch(moved)
+        sites = [moved[i] for i in real]
+        loss_tape.watch(sites)
         count = len(targets) - len(added)
         flat = [head(t) for head, t in zip(heads, moved[:count], strict=True)]
         predictions = keras.tree.pack_sequence_as(outputs, flat)
+        hand_on_masks(outputs, predictions)
         with begin_pass(losses=tuple(moved[count:]), **attributes):
             loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
         scaled = scale_loss(loss)
-    cotangents = loss_tape.gradient(scaled, moved, unconnected_gradients="zero")
-    gradients = dense_gradients(tape, targets, sources, output_gradients=cotangents)
+    cotangents = dense_gradients(loss_tape, scaled, sites, unconnected_gradients="zero")
+    reals = [targets[i] for i in real]
+    gradients = dense_gradients(tape, reals, sources, output_gradients=cotangents)
     if penalty is not None:
         loss += penalty
         extra = dense_gradients(penalty_tape, scaled_penalty, sources)

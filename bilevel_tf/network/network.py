@@ -125,6 +125,11 @@ class Network(PlainFunctions, abc.ABC):
 
     @property
     @abc.abstractmethod
+    def runs_eagerly(self) -> bool:
+        """Whether steps run eagerly, in Python, and not in a graph."""
+
+    @property
+    @abc.abstractmethod
     def strategy(self) -> tf.distribute.Strategy | None:
         """The `tf.distribute` strategy that the model was made under, or `None`."""
 

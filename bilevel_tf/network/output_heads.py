@@ -34,13 +34,18 @@ def output_heads(outputs: list) -> tuple[list[Callable], frozenset[keras.Layer]]
     return heads, frozenset(peeled)
 
 
-def check_outputs_linearize(outputs: list) -> None:
+def check_outputs_linearize(outputs: list, losses: list) -> None:
     """Raise a `ValueError` if the softmax of an output is a layer of its own.
 
     Args:
         outputs: The symbolic outputs of the model, flat.
+        losses: The loss of each output, or `None`; an output without one may be
+            anything.
     """
-    for layer, activation in _find_final_activations(outputs):
+    pairs = zip(losses, _find_final_activations(outputs), strict=True)
+    for loss, (layer, activation) in pairs:
+        if loss is None:
+            continue
         if activation in _PEELED and not isinstance(layer, HyperLayer):
             raise ValueError(
                 f"The loss is linearised before the final {activation}, which must be "
@@ -78,16 +83,19 @@ def _find_final_activations(outputs: list) -> list[tuple[keras.Layer, str | None
     finals: list[tuple[keras.Layer, str | None]] = []
     for output in outputs:
         layer = _find_maker(output)
-        if isinstance(layer, keras.layers.Softmax):
-            finals.append((layer, "softmax"))
-            continue
         activation = getattr(layer, "activation", None)
-        finals.append((layer, getattr(activation, "__name__", None)))
+        name = getattr(activation, "__name__", None)
+        # Beside keras.layers.Softmax there are operations, as from keras.ops.softmax.
+        finals.append((layer, name or _OPERATIONS.get(type(layer).__name__)))
     return finals
 
 
+_OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log_softmax"}
+
+
 def _find_maker(tensor: Any) -> keras.Layer:
-    """Find the layer that makes a tensor, also inside nested models."""
+    """Find the layer that makes a tensor, also in a nested model or at each step."""
     layer, index = _keras.get_source(tensor)
-    nested = isinstance(layer, keras.Model) and hasattr(layer, "outputs")
-    return _find_maker(layer.outputs[index]) if nested else layer
+    if isinstance(layer, keras.Model) and hasattr(layer, "outputs"):
+        return _find_maker(layer.outputs[index])
+    return layer.layer if type(layer) is keras.layers.TimeDistributed else layer

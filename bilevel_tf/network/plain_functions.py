@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf.network.composed_loss import ComposedLoss
+from bilevel_tf.network.example_factors import weigh_examples
 from bilevel_tf.network.problem import Problem
 
 
@@ -75,9 +76,13 @@ class PlainFunctions:
         """
         x, y, weight = batch
         with self.at(self.weights, hyperparameters, losses=()):
+            if all(loss is None for loss in self.losses):
+                return tf.zeros([], keras.config.floatx())
             if factors is not None:
-                weight = self.example_weights(weight) if training else weight
-                weight = factors if weight is None else weight * factors
+                tuned = self.example_weights(weight) if training else weight
+                if tuned is not weight:
+                    weight, factors = None, tuned * factors
+                weight = weigh_examples(self, y, outputs, weight, factors)
             return self.compute_loss(x, y, outputs, weight, training=training)
 
     def penalty(
@@ -89,7 +94,9 @@ class PlainFunctions:
         """What layers and regularizers add to the training loss, a scalar."""
         with self.at(weights, hyperparameters):
             self(batch[0], training=True)
-            return tf.add_n([*self.added_losses(), *self.penalties()])
+            terms = [*self.added_losses(), *self.penalties()]
+            zero = tf.zeros([], keras.config.floatx())
+            return tf.add_n([tf.reduce_sum(term) for term in terms]) if terms else zero
 
     def example_losses(
         self,
@@ -109,15 +116,27 @@ class PlainFunctions:
 
         Returns:
             A tensor `[batch]`.
+
+        Raises:
+            ValueError: If a loss is not a sum or a plain mean over examples.
         """
+        for loss in self.losses:
+            reduction = getattr(loss, "reduction", "sum_over_batch_size")
+            if reduction not in ("sum_over_batch_size", "mean", "sum"):
+                raise ValueError(
+                    "The losses of single examples need `loss` to be a sum or a mean "
+                    "over examples; use reduction='sum_over_batch_size'. Received: "
+                    f"{type(loss).__name__} with reduction={reduction!r}"
+                )
         # Keras's mean is linear in the weights of the examples.
         count = tf.shape(keras.tree.flatten(batch[0])[0])[0]
         outputs = self.predict(weights, hyperparameters, batch, training)
-        ones = tf.ones([count], keras.tree.flatten(outputs)[0].dtype)
+        ones = tf.ones([count], keras.config.floatx())
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(ones)
             mean = self.data_loss(outputs, hyperparameters, batch, ones, training)
-        losses = tf.cast(count, mean.dtype) * tape.gradient(mean, ones)
+        shares = tape.gradient(mean, ones, unconnected_gradients="zero")
+        losses = tf.cast(count, mean.dtype) * tf.cast(shares, mean.dtype)
         if training and self.penalized:
             losses += self.penalty(weights, hyperparameters, batch)
         return losses
@@ -156,6 +175,7 @@ class PlainFunctions:
             resumes=True,
             packed=lambda h: space.constrain(h[0]),
             names=["space"],
+            keeps_unused=True,
             **(self._in_parts(lambda: batch(0)) if objective.composed else {}),
         )
 

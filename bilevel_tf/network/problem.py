@@ -126,6 +126,10 @@ class Problem:
         names: Names of the hyperparameters, for errors. Default to their numbers.
         packed: Function that packs the flat list of hyperparameters into the user's
             structure. Defaults to `list`.
+        keeps_unused: Whether weights that L does not depend on are constants, as those
+            of an output without a loss are. Defaults to `False`: an implicit method
+            raises an error, because a function may have read a variable from its
+            surroundings.
 
     Example:
 
@@ -155,6 +159,7 @@ class Problem:
         example_losses: Callable | None = None,
         names: Sequence[str] | None = None,
         packed: Callable | None = None,
+        keeps_unused: bool = False,
     ):
         self.inner_loss = inner_loss
         self.outer_loss = outer_loss
@@ -167,6 +172,7 @@ class Problem:
         self.parts = parts
         self.example_losses = example_losses or self._inner_losses
         self.packed = packed or list
+        self.keeps_unused = keeps_unused
         self.names = names or [f"number {i}" for i in range(len(self.hyperparameters))]
 
     def _inner_losses(self, weights, hyperparameters, step=0):
@@ -229,14 +235,15 @@ class Problem:
             step: The number of the step that the inner loss gets.
 
         Raises:
-            ValueError: If the inner loss does not depend on some weight.
+            ValueError: If the inner loss does not depend on some weight, unless
+                `keeps_unused`.
         """
 
         def loss(weights, hyperparameters):
             return self.inner(weights, hyperparameters, step)
 
         hessian = Hessian(loss, self.weights, self.hyperparameters)
-        if hessian.unused_weights:
+        if hessian.unused_weights and not self.keeps_unused:
             shapes = [tuple(self.weights[i].shape) for i in hessian.unused_weights]
             raise ValueError(
                 f"`inner_loss` does not depend on weights {hessian.unused_weights} "

@@ -8,6 +8,7 @@ import tensorflow as tf
 from bilevel_tf.network.network import Network
 from bilevel_tf.objectives.likelihoods import (
     check_no_weight_decay,
+    check_unmasked,
     check_unweighted,
     likelihoods,
 )
@@ -30,7 +31,7 @@ class BayesianObjective(Objective):
         raise NotImplementedError(f"{type(self).__name__} must implement `data_size`.")
 
     def check(self, network: Network) -> None:
-        """Check the losses, the optimizer, and that the priors agree on N.
+        """Check losses, masks and optimizer, and that the priors agree on N.
 
         Raises:
             ValueError: If one of them does not fit.
@@ -39,6 +40,7 @@ class BayesianObjective(Objective):
         likelihoods(network, name)
         self.data_size(network)
         check_no_weight_decay(network, name)
+        check_unmasked(network, name)
 
     def prepare(
         self, network: Network, x: Any, y: Any, sample_weight: Any

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from bilevel_tf.losses import GaussianLikelihood
+from bilevel_tf.network.masks import find_masked_outputs, name_mask_makers
 from bilevel_tf.network.network import Network
 from bilevel_tf.optimizers.tuned import TunedOptimizer
 
@@ -55,10 +56,8 @@ def likelihoods(network: Network, objective: str) -> list[keras.losses.Loss]:
             f"Received: loss_weights={weights!r}"
         )
     outputs = keras.tree.flatten(network.outputs)
-    return [
-        _check_likelihood(loss, output, objective)
-        for loss, output in zip(network.losses, outputs, strict=True)
-    ]
+    parts = zip(network.losses, outputs, network.output_names, strict=True)
+    return [_check_likelihood(*part, objective) for part in parts]
 
 
 def check_unweighted(sample_weight: Any, objective: str) -> None:
@@ -74,6 +73,25 @@ def check_unweighted(sample_weight: Any, objective: str) -> None:
             "likelihood is not a log likelihood. The same holds for `class_weight` and "
             "for weights in a data set. "
             f"Received: sample_weight of type {type(sample_weight).__name__}"
+        )
+
+
+def check_unmasked(network: Network, objective: str) -> None:
+    """Raise a `ValueError` if an output carries a mask.
+
+    Args:
+        network: The compiled network.
+        objective: Name of the objective that needs likelihoods, for errors.
+    """
+    masked = find_masked_outputs(network)
+    if masked:
+        raise ValueError(
+            f"{objective} cannot take masks of outputs into account: the loss would "
+            "be a mean over what the mask keeps, whereas the priors count all "
+            "`data_size` examples. Leave out the mask of "
+            f"{name_mask_makers(network)}, or tune on validation data with "
+            "objective=bilevel_tf.objectives.ValidationLoss(). "
+            f"Received: output '{masked[0]}' with a mask"
         )
 
 
@@ -99,11 +117,15 @@ def check_no_weight_decay(network: Network, objective: str) -> None:
         )
 
 
-def _check_likelihood(given: Any, output: Any, objective: str) -> keras.losses.Loss:
+def _check_likelihood(
+    given: Any, output: Any, name: str, objective: str
+) -> keras.losses.Loss:
     """Return the loss of an output as an object if it is a likelihood."""
     loss = loss_object(given)
     fault = None
-    if not isinstance(loss, _LIKELIHOODS):
+    if given is None:
+        fault = f"leaves output '{name}' without a likelihood"
+    elif not isinstance(loss, _LIKELIHOODS):
         fault = "is not a negative log likelihood"
     elif len(output.shape) != 2:
         fault = (

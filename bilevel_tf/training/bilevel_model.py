@@ -9,7 +9,7 @@ from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.keras_network import KerasNetwork
-from bilevel_tf.network.output_heads import check_losses_fit_outputs
+from bilevel_tf.network.loss_checks import check_losses
 from bilevel_tf.network.responding_network import RespondingNetwork
 from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.objectives.validation_loss import ValidationLoss
@@ -293,7 +293,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
         if tuned:
             _keras.set_compile_argument(self, "optimizer", optimizer)
         bind_references([loss, kwargs], self.hyperparameters)
-        check_losses_fit_outputs(self.outputs, self.network.losses)
+        check_losses(self.network, loss)
         self.objective = objective
         check_log_names(self)
         self._build_stages(objective, method)

@@ -82,9 +82,11 @@ def look_up_weights(reference: Hyperparameter | None, sample_weight: Any) -> Any
     """
     if reference is None or sample_weight is None:
         return sample_weight
-    if not tf.as_dtype(sample_weight.dtype).is_integer:
+    # Keras repeats the numbers for every output.
+    numbers = keras.tree.flatten(sample_weight)[0]
+    if not tf.as_dtype(numbers.dtype).is_integer:
         return sample_weight
-    return tf.gather(reference.value(), sample_weight)
+    return tf.gather(reference.value(), numbers)
 
 
 def find_reference(sample_weight: Any) -> Hyperparameter | None:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
+from bilevel_tf.network.example_factors import weigh_examples
 from bilevel_tf.training import rounds
 from bilevel_tf.training.example_weights import look_up_weights
 from bilevel_tf.training.fit_logs import hyperparameter_logs
@@ -37,7 +38,7 @@ class ModelSteps:
         loss, predictions = self.objective.inner_step(self.network, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
         _keras.update_mean_loss(self, loss, count)
-        weight = self.weights_in_force(weight)
+        weight = self.weights_in_force(weight, y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
 
     def outer_train_step(self, data: tuple) -> dict[str, tf.Tensor]:
@@ -87,12 +88,27 @@ class ModelSteps:
             training: Whether this is a training loss; tuned example weights count in
                 these alone. Defaults to `True`.
         """
-        weight = self.weights_in_force(sample_weight) if training else sample_weight
+        weight = sample_weight
+        if training:
+            weight = self.weights_in_force(sample_weight, y, y_pred)
         return super().compute_loss(x, y, y_pred, weight, training)
 
-    def weights_in_force(self, sample_weight: Any) -> Any:
-        """Return the tuned weights of a batch's examples, or the weights as given."""
+    def tuned_weights(self, sample_weight: Any) -> Any:
+        """Return the tuned weights `[batch]` of examples, or the weights as given."""
         return look_up_weights(self.example_weights, sample_weight)
+
+    def weights_in_force(self, sample_weight: Any, y: Any, y_pred: Any) -> Any:
+        """Return the same, with tuned weights in the shapes of the outputs' losses.
+
+        Args:
+            sample_weight: As given.
+            y: Targets of the batch.
+            y_pred: Outputs of the model.
+        """
+        weight = self.tuned_weights(sample_weight)
+        if weight is sample_weight:
+            return weight
+        return weigh_examples(self.network, y, y_pred, None, weight)
 
     def make_train_function(self, force: bool = False) -> None:
         """Make the function that `fit` calls: inner steps with outer ones between.

@@ -181,11 +181,6 @@ def test_a_sum_is_no_mean():
     refused("must be means over examples.*MeanSquaredError.*'sum'", loss=loss)
 
 
-def test_a_mask_is_refused():
-    layer = keras.layers.Embedding(5, 2, mask_zero=True)
-    refused("cannot use masked outputs.*`sample_weight`", dense([layer]))
-
-
 def test_distribution_is_refused():
     with tf.distribute.OneDeviceStrategy("cpu:0").scope():
         refused("under a tf.distribute strategy.*OneDeviceStrategy", network)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf.hyperparameters.pass_in_force import current_pass
+from bilevel_tf.hyperparameters.pass_in_force import check_rows, current_pass
 from bilevel_tf.layers.linear_map import LinearMap, Offset, require_maps
 from bilevel_tf.layers.response.penalty import response_penalty
 from bilevel_tf.layers.response.response import Response
@@ -188,6 +188,7 @@ class HyperLayer:
         if scope.delta.shape[0] == 1 and not scope.linearized:
             shift = response.shift(tf.cast(scope.delta, weight.dtype))
             return linear_map.apply(inputs, weight + shift)
+        check_rows(inputs, scope.delta, f"{type(self).__name__} '{self.name}'")
         delta = tf.cast(scope.delta, self.compute_dtype)
         if scope.linearized:
             return _linearize(response, inputs, weight, delta, scope.tangents)

@@ -15,6 +15,7 @@ from bilevel_tf.methods.best_response.reach import (
     check_factors_scalar,
     check_penalties_respond,
 )
+from bilevel_tf.methods.best_response.trial_pass import check_pass
 from bilevel_tf.methods.method import Method, all_at_once, check_optimizer_not_tuned
 from bilevel_tf.network.linearized_pass import linearized_gradients
 from bilevel_tf.network.network import Network
@@ -108,11 +109,18 @@ class BestResponse(Method):
         check_penalties_respond(network)
         check_factors_scalar(network, self)
         if self.linearized:
-            check_outputs_linearize(keras.tree.flatten(network.outputs))
+            check_outputs_linearize(keras.tree.flatten(network.outputs), network.losses)
 
     def build(self, network: Network) -> None:
-        """Attach a response to every layer that can respond."""
+        """Attach a response to every layer that can respond.
+
+        Raises:
+            ValueError: If the model is compiled, and a perturbed pass cannot get
+                through one of its layers.
+        """
         self.attach_responses(network.responding_layers, network.hyperparameters.size)
+        if network.compiled:
+            check_pass(network, self, self.linearized)
 
     def attach_responses(self, layers: list[keras.Layer], size: int) -> None:
         """Give responses to layers.

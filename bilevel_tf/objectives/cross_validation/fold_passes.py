@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.layers.linear_map import vectorizes
+from bilevel_tf.network.example_factors import weigh_examples
 
 
 def in_folds(network, function, elements, signature):
@@ -51,15 +53,31 @@ def fold_losses(network, weights, hyperparameters, batch, count):
     def loss(arguments):
         weights, fold = arguments
         kept = tf.cast(tf.not_equal(folds, fold), dtype)
-        used = tf.reduce_sum(kept)
-        # Keras divides by the number of all examples of the batch.
-        kept *= tf.math.divide_no_nan(tf.cast(tf.size(folds), dtype), used)
-        data = x, y, _weight_examples(sample_weight, kept)
-        value = network.loss(weights, hyperparameters, data, training=True)
-        return value * tf.cast(used > 0, value.dtype)
+        with network.at(weights, hyperparameters):
+            outputs = network(x, training=True)
+            flat = keras.tree.flatten(outputs)
+            factors = [_divide_by_kept(kept, output) for output in flat]
+            given = weigh_examples(network, y, outputs, sample_weight, factors)
+            value = network.compute_loss(x, y, outputs, given, training=True)
+        return value * tf.cast(tf.reduce_any(kept > 0), value.dtype)
 
     folds_in_turn = tf.range(count, dtype=folds.dtype)
     return in_folds(network, loss, (list(weights), folds_in_turn), dtype)
+
+
+def _divide_by_kept(kept, output):
+    """Scale factors `[n]` of 1 and 0, so that a mean is over those with 1 alone.
+
+    Keras divides by the number of all examples of the batch or, of a masked output, by
+    the number of all entries that the mask keeps.
+    """
+    mask = _keras.get_mask(output)
+    entries = tf.ones_like(kept)
+    if mask is not None:
+        entries = tf.cast(mask, kept.dtype)
+        entries = tf.reduce_sum(entries, list(range(1, mask.shape.rank)))
+    used = tf.reduce_sum(entries * kept)
+    return kept * tf.math.divide_no_nan(tf.reduce_sum(entries), used)
 
 
 def held_out_predictions(network, weights, hyperparameters, batch):
@@ -72,30 +90,29 @@ def held_out_predictions(network, weights, hyperparameters, batch):
         batch: A pair of x and the fold of every example; y; and sample weights.
 
     Returns:
-        Tensors structured as the outputs of the model, `[batch, ...]` each.
+        Tensors structured as the outputs of the model, `[batch, ...]` each, with masks.
     """
     (x, folds), *rest = batch
+    masked: list[bool] = []
 
     def predict(weights):
         data = x, *rest
         found = network.predict(weights, hyperparameters, data, training=False)
-        return keras.tree.flatten(found)
+        flat = keras.tree.flatten(found)
+        masks = [_keras.get_mask(output) for output in flat]
+        masked[:] = [mask is not None for mask in masks]
+        nothing = tf.zeros(tf.shape(folds), tf.bool)
+        return flat, [nothing if mask is None else mask for mask in masks]
 
     dtypes = [output.dtype for output in keras.tree.flatten(network.outputs)]
-    predictions = in_folds(network, predict, list(weights), dtypes)
+    signature = dtypes, [tf.bool] * len(dtypes)
+    found = in_folds(network, predict, list(weights), signature)
     examples = tf.range(tf.size(folds), dtype=folds.dtype)
     places = tf.stack([folds, examples], 1)
-    held_out = [tf.gather_nd(p, places) for p in predictions]
-    return keras.tree.pack_sequence_as(network.outputs, held_out)
-
-
-def _weight_examples(sample_weight, factor):
-    """Multiply the sample weights given to `fit` by a factor per example, `[n]`."""
-
-    def product(weight):
-        if weight is None:
-            return factor
-        shape = [-1] + [1] * (weight.shape.rank - 1)
-        return tf.cast(weight, factor.dtype) * tf.reshape(factor, shape)
-
-    return keras.tree.map_structure(product, sample_weight)
+    predictions, masks = tf.nest.map_structure(
+        lambda tensor: tf.gather_nd(tensor, places), found
+    )
+    for prediction, mask, has_mask in zip(predictions, masks, masked, strict=True):
+        if has_mask:
+            _keras.set_mask(prediction, mask)
+    return keras.tree.pack_sequence_as(network.outputs, predictions)

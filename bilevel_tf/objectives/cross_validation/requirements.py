@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf import _keras
+from bilevel_tf.network.example_factors import weigh_examples
 from bilevel_tf.network.network import Network
 
 _MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
@@ -74,12 +74,6 @@ def check_layers(network: Network) -> None:
 
 def check_losses(network: Network) -> None:
     """Raise a `ValueError` for a loss that is not a mean over its examples."""
-    if any(_keras.get_mask(o) is not None for o in keras.tree.flatten(network.outputs)):
-        raise ValueError(
-            "CrossValidation cannot use masked outputs, whose loss Keras divides by "
-            "the entries of the whole batch. Give `sample_weight` in place of a mask. "
-            "Received: an output with a mask"
-        )
     for loss in network.losses:
         reduction = getattr(loss, "reduction", "mean")
         if reduction not in _MEANS:
@@ -88,6 +82,14 @@ def check_losses(network: Network) -> None:
                 "folds of different sizes count alike. Use "
                 "reduction='sum_over_batch_size'. "
                 f"Received: {type(loss).__name__} with reduction={reduction!r}"
+            )
+        ignored = getattr(loss, "ignore_class", None)
+        if ignored is not None:
+            raise ValueError(
+                "CrossValidation cannot use a loss that ignores a class, because Keras "
+                "divides it by a number of the whole batch. Give `sample_weight` 0 to "
+                f"what is to be ignored. Received: {type(loss).__name__} with "
+                f"ignore_class={ignored!r}"
             )
 
 
@@ -147,9 +149,9 @@ def check_separable(network: Network, x: Any, y: Any) -> None:
         )
     with tf.GradientTape() as tape:
         tape.watch(outputs)
-        loss = network.compute_loss(
-            x, y, outputs, tf.constant([1.0, 0.0]), training=True
-        )
+        first = tf.constant([1.0, 0.0], keras.config.floatx())
+        weight = weigh_examples(network, y, outputs, None, first)
+        loss = network.compute_loss(x, y, outputs, weight, training=True)
     gradients = tape.gradient(loss, keras.tree.flatten(outputs))
     # NaN is no sign of mixing: it is an infinite gradient times a weight of 0.
     if any(g is not None and tf.reduce_any(tf.abs(g[1]) > 0) for g in gradients):
