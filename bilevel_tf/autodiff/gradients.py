@@ -1,6 +1,5 @@
 """Gradients as dense tensors."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -9,10 +8,10 @@ import tensorflow as tf
 def dense_gradients(
     tape: tf.GradientTape,
     targets: Any,
-    sources: Sequence[tf.Tensor],
+    sources: Any,
     output_gradients: Any = None,
     unconnected_gradients: str = "none",
-) -> list[Any]:
+) -> Any:
     """Return `tape.gradient(targets, sources)`, every gradient a dense tensor.
 
     TensorFlow's gradient of a lookup (`tf.gather`, an embedding) is an `IndexedSlices`,
@@ -21,14 +20,14 @@ def dense_gradients(
     Args:
         tape: The tape.
         targets: What to differentiate, a tensor or a list of them.
-        sources: List of tensors.
+        sources: A tensor, or a structure of them.
         output_gradients: Gradients of the targets, structured likewise. Defaults to
             `None`: ones.
         unconnected_gradients: "zero" for zeros where there is no connection. Defaults
             to "none": `None` there.
 
     Returns:
-        A list with a gradient for each source.
+        Gradients, structured as the sources.
 
     Example:
 
@@ -42,8 +41,10 @@ def dense_gradients(
     """
     found = tape.gradient(
         targets,
-        list(sources),
+        sources,
         output_gradients=output_gradients,
         unconnected_gradients=unconnected_gradients,
     )
-    return [g if g is None else tf.convert_to_tensor(g) for g in found]
+    return tf.nest.map_structure(
+        lambda g: g if g is None else tf.convert_to_tensor(g), found
+    )

@@ -87,7 +87,7 @@ def linearized_gradients(
         with begin_pass(losses=tuple(moved[count:]), **attributes):
             loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
         scaled = scale_loss(loss)
-    cotangents = loss_tape.gradient(scaled, sites, unconnected_gradients="zero")
+    cotangents = dense_gradients(loss_tape, scaled, sites, unconnected_gradients="zero")
     reals = [targets[i] for i in real]
     gradients = dense_gradients(tape, reals, sources, output_gradients=cotangents)
     if penalty is not None:

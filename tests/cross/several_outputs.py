@@ -54,9 +54,8 @@ def dict_losses(outputs, batch):
     return list_losses(outputs, (batch[0], targets, None))
 
 
-def headless_batch(seed):
-    x, (one, _), _ = list_batch(seed)
-    return x, one, None
+def lossless_losses(outputs, batch):
+    return squared_error(outputs[0], batch[1][0])
 
 
 CONDITIONS = [
@@ -80,5 +79,14 @@ CONDITIONS = [
             "loss": {"first": "mse", "second": "log_cosh"},
             "loss_weights": {"first": 1.0, "second": 0.5},
         },
+    ),
+    Condition(
+        "head without loss",
+        build_list,
+        outputs,
+        lossless_losses,
+        PLAIN["penalty"],
+        list_batch,
+        {"loss": ["mse", None]},
     ),
 ]

@@ -65,6 +65,10 @@ a relative error of 1e-9 (3 % under mixed precision, whose products have 11 bits
 - all others: the formula that defines the method, such as a solve with the dense
   Hessian, or a tape over plain training steps.
 
+Under BatchNormalization, a training step uses the statistics of its batch, which are
+differentiated. The moving statistics, which Q uses, count as constants: they depend on
+the weights of earlier steps, and no method follows that.
+
 A number means that `compile` refuses it, for the reason of that number below. This page
 is made from the tests, in `tests/cross`.
 """

@@ -89,6 +89,7 @@ def through_solution(
     """
     outer_loss, target, direct = problem.outer_gradients()
     hessian = problem.hessian()
+    # Nothing trains an unused weight: it is a constant, whatever Q says of it.
     solution = solve(hessian, leave_out_unused(hessian, target))
     indirect = hessian.cross_product([-x for x in solution.x])
     report = make_report(
