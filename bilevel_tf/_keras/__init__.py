@@ -6,7 +6,7 @@ pins the behaviour of each function, so that a new Keras that behaves differentl
 there first.
 """
 
-from bilevel_tf._keras.graphs import forbid_inlining, watch_with_tangent
+from bilevel_tf._keras.graphs import forbid_inlining, leave_strategy, watch_with_tangent
 from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
@@ -60,6 +60,7 @@ __all__ = [
     "get_strategy",
     "get_variable_index",
     "is_second_moment",
+    "leave_strategy",
     "make_step_function",
     "replace_sublayers",
     "set_compile_argument",

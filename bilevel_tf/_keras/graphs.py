@@ -1,8 +1,10 @@
 """Private parts of TensorFlow: forward derivatives and functions in graphs."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import tensorflow as tf
+from tensorflow.python.distribute import distribute_lib
 
 
 def forbid_inlining(function: Callable) -> tf.types.experimental.PolymorphicFunction:
@@ -25,3 +27,14 @@ def watch_with_tangent(
     afterwards.
     """
     accumulator._watch(tensor, tangent)
+
+
+def leave_strategy() -> AbstractContextManager:
+    """Return a context in which no `tf.distribute` strategy is in scope.
+
+    Variables made under a strategy can be read there, and an assignment changes them on
+    all of its devices.
+    """
+    if not tf.distribute.has_strategy():
+        return nullcontext()
+    return distribute_lib._get_default_replica_context()

@@ -60,6 +60,11 @@ class Method:
         inner_batches: How many fresh training batches an outer step needs, or 0.
         fixed_batches: Whether all outer steps get the same training batches.
         log_names: Names of what `outer_step` returns.
+        splits_outer_batches: Whether the replicas of a `tf.distribute` strategy take
+            part of the outer batch each, as they do of training batches. That is right
+            for an outer step that hands the gradient of one mean over the examples to
+            an optimizer, which adds up those of the replicas. Defaults to `False`: one
+            device takes the step on the whole batch.
 
     Example:
 
@@ -75,6 +80,7 @@ class Method:
     inner_batches = 0
     fixed_batches = False
     log_names: tuple[str, ...] = ()
+    splits_outer_batches = False
 
     def __init__(
         self,

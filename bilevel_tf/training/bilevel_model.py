@@ -26,7 +26,9 @@ from bilevel_tf.training.compile_arguments import (
 from bilevel_tf.training.fit_data import prepare_data
 from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.model_steps import ModelSteps
+from bilevel_tf.training.outer_steps import iterate_outer
 from bilevel_tf.training.stored_model import StoredModel
+from bilevel_tf.training.strategies import under_strategy
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
@@ -221,6 +223,7 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
 
     # Compilation
 
+    @under_strategy
     def compile(
         self,
         optimizer: Any = "sgd",
@@ -416,11 +419,10 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             validation_split,
             batch_size or 32,
         )
-        distribute = self.distribute_strategy.experimental_distribute_dataset
         logs = hyperparameter_logs(self.hyperparameters)
         names = *method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
-        self.outer = rounds.Outer(iter(distribute(feed)), logs)
+        self.outer = rounds.Outer(iterate_outer(self, feed), logs)
         history = super().fit(
             x,
             y,
@@ -475,4 +477,5 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, keras.Model):
             lambda array: None if array is None else tf.convert_to_tensor(array), data
         )
         problem = self.network.problem(None, data)
-        return float(problem.outer_loss(problem.weights, problem.hyperparameters))
+        with _keras.leave_strategy():
+            return float(problem.outer_loss(problem.weights, problem.hyperparameters))

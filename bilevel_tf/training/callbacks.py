@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import log_names
+from bilevel_tf.training.resume_state import to_array
 
 
 def put_first(first: keras.callbacks.Callback, callbacks: Any) -> list:
@@ -34,7 +35,7 @@ class FitCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Copy all variables and counts."""
         self._epoch = epoch
-        self._kept = [(v, np.asarray(v.value)) for v in self._list_variables()]
+        self._kept = [(v, to_array(v)) for v in self._list_variables()]
         self._progress = dict(vars(self.model.progress))
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -43,7 +44,7 @@ class FitCallback(keras.callbacks.Callback):
         model = self.model
         if not model.response_follows or not _has_settable_rate(model.optimizer):
             return
-        rate = float(model.optimizer.learning_rate)
+        rate = float(to_array(model.optimizer.learning_rate))
         if rate != self._rate:
             self._rate = rate
             model.response_optimizer.learning_rate = rate

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf import _keras
+from bilevel_tf import _keras, _replicas
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.training import rounds
 from bilevel_tf.training.example_weights import look_up_weights
@@ -36,7 +36,7 @@ class ModelSteps:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         loss, predictions = self.objective.inner_step(self.network, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
-        _keras.update_mean_loss(self, loss, count)
+        _keras.update_mean_loss(self, _replicas.undo_share(loss), count)
         weight = self.weights_in_force(weight)
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
+from bilevel_tf.training.outer_steps import make_outer_function
 
 
 class Progress:
@@ -58,7 +59,7 @@ def make_train_function(model: keras.Model) -> Callable:
     """
     method, progress = model.method, model.progress
     inner = InnerSteps(model, math.gcd(model.steps_per_execution, method.train_steps))
-    outer = _keras.make_step_function(model, model.outer_train_step)
+    outer = make_outer_function(model)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _replicas
 from bilevel_tf._arguments import check_non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
@@ -76,6 +77,7 @@ class BestResponse(Method):
     response_class: type[Response] = StructuredResponse
     centered = True
     linearized = False
+    splits_outer_batches = True
 
     def __init__(
         self,
@@ -237,7 +239,7 @@ class BestResponse(Method):
                 loss = network.compute_loss(
                     x, y, predictions, sample_weight, training=False
                 )
-            complexity = tf.cast(space.complexity(), loss.dtype)
+            complexity = _replicas.take_share(tf.cast(space.complexity(), loss.dtype))
             objective = loss + self.entropy_weight * complexity
         gradients = tape.gradient(objective, tuned, unconnected_gradients="zero")
         gradients[1] = space.mask_fixed_scales(gradients[1])
