@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf import _replicas
+
 Shape: TypeAlias = tf.Tensor | Sequence[int | tf.Tensor]
 
 
@@ -60,6 +62,24 @@ def signs(shape: Shape, dtype: str, generator: keras.random.SeedGenerator) -> tf
     return tf.cast(2 * tf.bitwise.bitwise_and(bits, 1) - 1, dtype)
 
 
+def normal_rows(
+    rows: int | tf.Tensor, size: int, dtype: str, generator: keras.random.SeedGenerator
+) -> tf.Tensor:
+    """Draw standard normal numbers, `[rows, size]`, a row for each example of a batch.
+
+    Under several replicas each draws the rows of the whole batch and takes those of its
+    own examples, so that all have the numbers that one device would draw.
+    """
+    first, total = _replicas.find_rows(rows)
+    seed = _next_shared_seed(generator)
+    drawn = tf.random.stateless_normal((total, size), seed, dtype=dtype, alg="philox")
+    return drawn if total is rows else drawn[first : first + rows]
+
+
 def _next_seed(generator):
+    return _replicas.make_seed_own(_next_shared_seed(generator))
+
+
+def _next_shared_seed(generator):
     # Keras folds its 64 bits into the 32 that TensorFlow takes in this way.
     return tf.cast(tf.math.floormod(generator.next(), tf.int32.max - 1), tf.int32)

@@ -475,6 +475,19 @@ def test_copied_by_keras():
     assert [tensor is clone.outputs[0] for tensor in model.rebuilt] == [True]
 
 
+def test_leave_strategy():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        variable = keras.Variable(1.0)
+        with _keras.leave_strategy():
+            assert not tf.distribute.has_strategy()
+            assert tf.distribute.get_replica_context() is not None
+            tf.function(lambda: variable.assign(variable + 1.0))()
+        assert tf.distribute.get_strategy() is strategy
+    with _keras.leave_strategy():
+        assert variable.numpy() == 2.0
+
+
 def test_make_step_function():
     model = small_model(steps_per_execution=2)
     total = keras.Variable(0.0)

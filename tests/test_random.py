@@ -20,6 +20,12 @@ def test_draws_are_those_of_keras(name, dtype, seed):
         np.testing.assert_array_equal(drawn, expected)
 
 
+def test_rows_on_one_replica_are_all_rows():
+    ours, theirs = keras.random.SeedGenerator(7), keras.random.SeedGenerator(7)
+    rows = _random.normal_rows(5, 3, "float64", ours)
+    np.testing.assert_array_equal(rows, _random.normal((5, 3), "float64", theirs))
+
+
 def test_signs_are_equally_likely():
     generator = keras.random.SeedGenerator(3)
     signs = _random.signs((10_000,), "float64", generator).numpy()

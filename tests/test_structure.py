@@ -12,6 +12,7 @@ ROOT = pathlib.Path(bilevel_tf.__file__).parent
 ROOMS = (
     "_keras",
     "_arguments",
+    "_replicas",
     "_random",
     "autodiff",
     "scales",

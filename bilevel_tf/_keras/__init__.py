@@ -11,6 +11,7 @@ from bilevel_tf._keras.data import find_file_caches
 from bilevel_tf._keras.graphs import (
     TracedGraphs,
     forbid_inlining,
+    leave_strategy,
     watch_with_tangent,
 )
 from bilevel_tf._keras.layers import (
@@ -88,6 +89,7 @@ __all__ = [
     "is_saving_to_hdf5",
     "is_second_moment",
     "knows_variable",
+    "leave_strategy",
     "make_step_function",
     "replace_sublayers",
     "run_graph",

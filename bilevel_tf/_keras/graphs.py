@@ -1,8 +1,10 @@
 """Private parts of TensorFlow: functions in graphs, and their derivatives."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import tensorflow as tf
+from tensorflow.python.distribute import distribute_lib
 from tensorflow.python.eager import forwardprop
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -27,6 +29,17 @@ def watch_with_tangent(
     afterwards.
     """
     accumulator._watch(tensor, tangent)
+
+
+def leave_strategy() -> AbstractContextManager:
+    """Return a context in which no `tf.distribute` strategy is in scope.
+
+    Variables made under a strategy can be read there, and an assignment changes them on
+    all of its devices.
+    """
+    if not tf.distribute.has_strategy():
+        return nullcontext()
+    return distribute_lib._get_default_replica_context()
 
 
 class TracedGraphs:

@@ -278,7 +278,9 @@ class HyperparameterSpace(keras.layers.Layer):
 
     def sample(self, batch_size: int | tf.Tensor) -> tf.Tensor:
         """Draw ε ~ N(0, σ²), `[batch_size, h]`, differentiable in σ."""
-        noise = _random.normal((batch_size, self.size), self.dtype, self.seed_generator)
+        noise = _random.normal_rows(
+            batch_size, self.size, self.dtype, self.seed_generator
+        )
         return noise * self.perturbation_scale()
 
     def complexity(self) -> tf.Tensor:

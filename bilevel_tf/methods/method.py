@@ -62,6 +62,11 @@ class Method:
         direct_only: Whether the method sees only how the objective depends on
             hyperparameters at constant weights. Defaults to `False`.
         log_names: Names of what `outer_step` returns.
+        splits_outer_batches: Whether the replicas of a `tf.distribute` strategy take
+            part of the outer batch each, as they do of training batches. That is right
+            for an outer step that hands the gradient of one mean over the examples to
+            an optimizer, which adds up those of the replicas. Defaults to `False`: one
+            device takes the step on the whole batch.
 
     Example:
 
@@ -78,6 +83,7 @@ class Method:
     fixed_batches = False
     direct_only = False
     log_names: tuple[str, ...] = ()
+    splits_outer_batches = False
 
     def __init__(
         self,

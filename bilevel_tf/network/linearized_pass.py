@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _replicas
 from bilevel_tf.autodiff.gradients import dense_gradients
 from bilevel_tf.autodiff.tangents import Tangents
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
@@ -75,7 +76,8 @@ def linearized_gradients(
         penalty_tape.watch(sources)
         with begin_pass(**attributes):
             penalties = network.penalties()
-        penalty = tf.add_n(penalties) if penalties else None
+        # Unlike the loss, penalties do not come from Keras, which divides both.
+        penalty = _replicas.take_share(tf.add_n(penalties)) if penalties else None
         scaled_penalty = None if penalty is None else scale_loss(penalty)
     with tf.GradientTape(watch_accessed_variables=False) as loss_tape:
         sites = [moved[i] for i in real]

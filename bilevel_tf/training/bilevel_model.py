@@ -41,7 +41,9 @@ from bilevel_tf.training.optimizer_arguments import (
     check_optimizers_differ,
 )
 from bilevel_tf.training.outer_loss import combine_outer_loss
+from bilevel_tf.training.outer_steps import iterate_outer
 from bilevel_tf.training.stored_model import StoredModel
+from bilevel_tf.training.strategies import check_in_scope, under_strategy
 from bilevel_tf.training.trained_layers import check_trained, note_trained
 from bilevel_tf.training.weight_files import WeightFiles
 
@@ -255,6 +257,7 @@ class BilevelModel(
 
     # Compilation
 
+    @under_strategy
     def compile(
         self,
         optimizer: Any = "sgd",
@@ -469,12 +472,12 @@ class BilevelModel(
             self, (x, y, sample_weight), validation_data, numbers
         )
         settle_influences(self, feed)
-        distribute = self.distribute_strategy.experimental_distribute_dataset
+        check_in_scope(self, "fit")
         logs = hyperparameter_logs(self.hyperparameters)
         names = *method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(
-            lambda start: iter(distribute(feed(start))), logs, feed.recent
+            lambda start: iterate_outer(self, feed(start)), logs, feed.recent
         )
         idle = IdleFit(self, epochs - kwargs.get("initial_epoch", 0))
         history = super().fit(
@@ -532,4 +535,5 @@ class BilevelModel(
             lambda array: None if array is None else tf.convert_to_tensor(array), data
         )
         problem = self.network.problem(None, data)
-        return float(problem.outer_loss(problem.weights, problem.hyperparameters))
+        with _keras.leave_strategy():
+            return float(problem.outer_loss(problem.weights, problem.hyperparameters))

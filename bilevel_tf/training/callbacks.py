@@ -10,6 +10,7 @@ import tensorflow as tf
 from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import log_names
 from bilevel_tf.training.lost_hyperparameters import explain_lost, warn_of_lost
+from bilevel_tf.training.resume_state import to_array
 from bilevel_tf.training.trained_layers import check_trained
 
 _USUAL_CAUSES = (
@@ -66,7 +67,7 @@ class FitCallback(keras.callbacks.Callback):
         """Copy all variables and counts."""
         check_trained(self.model)
         self._epoch = epoch
-        self._kept = [(v, np.asarray(v.value)) for v in self._list_variables()]
+        self._kept = [(v, to_array(v)) for v in self._list_variables()]
         self._progress = dict(vars(self.model.progress))
         self._start = np.asarray(self.model.hyperparameters.unconstrained)
 
@@ -76,7 +77,7 @@ class FitCallback(keras.callbacks.Callback):
         model = self.model
         if not model.response_follows or not _has_settable_rate(model.optimizer):
             return
-        rate = float(model.optimizer.learning_rate)
+        rate = float(to_array(model.optimizer.learning_rate))
         if rate != self._rate:
             self._rate = rate
             model.response_optimizer.learning_rate = rate

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf import _keras
+from bilevel_tf import _keras, _replicas
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.example_factors import weigh_examples
@@ -40,7 +40,7 @@ class ModelSteps:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         loss, predictions = self.objective.inner_step(self.network, x, y, weight)
         count = tf.shape(keras.tree.flatten(x)[0])[0]
-        _keras.update_mean_loss(self, loss, count)
+        _keras.update_mean_loss(self, _replicas.undo_share(loss), count)
         weight = self.weights_in_force(weight, y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weight)
 
@@ -113,8 +113,7 @@ class ModelSteps:
             losses = None if self.objective.added_losses else ()
             with begin_pass(penalties=False, losses=losses):
                 loss = self.compute_outer_loss(x, y, y_pred, sample_weight)
-            # Keras divides the loss of a replica by the number of replicas.
-            loss *= tf.distribute.get_strategy().num_replicas_in_sync
+            loss = _replicas.undo_share(loss)
             count = tf.shape(keras.tree.flatten(x)[0])[0]
             outer.mean.update_state(loss, sample_weight=count)
         logs = super().compute_metrics(x, y, y_pred, sample_weight)

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from bilevel_tf.training import signature
 
@@ -21,9 +22,9 @@ def save(model: keras.Model, store: Any) -> None:
     counts = [progress.inner_steps, progress.outer_steps, progress.epochs]
     store[_PROGRESS] = np.asarray(counts, "int64")
     for index, seed in enumerate(_list_seed_states(model)):
-        store[f"seed_{index}"] = np.asarray(seed.value)
+        store[f"seed_{index}"] = to_array(seed)
     for name, variable in _list_network_state(model):
-        store[name] = np.asarray(variable.value)
+        store[name] = to_array(variable)
 
 
 def load(model: keras.Model, store: Any) -> None:
@@ -44,6 +45,14 @@ def load(model: keras.Model, store: Any) -> None:
         seed.assign(np.asarray(store[f"seed_{index}"]))
     for name, variable in _list_network_state(model) if same_method else ():
         variable.assign(np.asarray(store[name]))
+
+
+def to_array(variable: keras.Variable | tf.Tensor) -> np.ndarray:
+    """Return the value of a variable, which may have copies on several devices.
+
+    In the scope of a strategy, NumPy cannot read such a variable by itself.
+    """
+    return np.asarray(tf.convert_to_tensor(variable))
 
 
 def _list_network_state(model):

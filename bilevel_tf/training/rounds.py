@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.training.fit_logs import name_values
+from bilevel_tf.training.outer_steps import make_outer_function
 from bilevel_tf.training.py_datasets import without_none
 from bilevel_tf.training.recent_batches import RecentBatches
 
@@ -83,7 +84,7 @@ def make_train_function(model: keras.Model) -> Callable:
     """
     method, progress = model.method, model.progress
     inner = InnerSteps(model, _choose_block(model))
-    outer = _keras.make_step_function(model, model.stacked_outer_step)
+    outer = make_outer_function(model)
 
     def run_outer_steps():
         for _ in range(method.valid_steps):

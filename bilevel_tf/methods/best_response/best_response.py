@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bilevel_tf import _replicas
 from bilevel_tf._arguments import check_non_negative
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
@@ -78,6 +79,7 @@ class BestResponse(Method):
     response_class: type[Response] = StructuredResponse
     centered = True
     linearized = False
+    splits_outer_batches = True
 
     def __init__(
         self,
@@ -252,7 +254,7 @@ class BestResponse(Method):
             with begin_pass(**attributes), network.single_precision():
                 predictions = network(x, training=False)
                 loss = network.compute_outer_loss(x, y, predictions, sample_weight)
-            complexity = tf.cast(space.complexity(), loss.dtype)
+            complexity = _replicas.take_share(tf.cast(space.complexity(), loss.dtype))
             objective = loss + self.entropy_weight * complexity
             # The identity, unless the optimizer divides gradients by a scale.
             objective = network.hyper_optimizer.scale_loss(objective)

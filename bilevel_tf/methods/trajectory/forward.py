@@ -96,6 +96,14 @@ class ForwardMode(Trajectory):
         super().check(network)
         if not self.real_time:
             return
+        replicas = getattr(network.strategy, "num_replicas_in_sync", 1)
+        if replicas > 1:
+            raise ValueError(
+                "`real_time` must be False under a strategy with several replicas: "
+                "each would carry the derivative of a step on its own part of the "
+                "batch, and the optimizer takes one on the whole. "
+                f"Received: real_time=True with {replicas} replicas"
+            )
         if network.objective_optimizer is not None:
             raise ValueError(
                 "`real_time` must be False if the objective trains its own variables, "

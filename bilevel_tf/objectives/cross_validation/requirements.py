@@ -97,8 +97,9 @@ def check_strategy(network: Network) -> None:
     """Raise a `ValueError` if training is distributed."""
     if network.strategy is not None:
         raise ValueError(
-            "CrossValidation cannot be trained under a tf.distribute strategy. Make "
-            "the model outside of the strategy's scope. "
+            "CrossValidation cannot be trained under a tf.distribute strategy: every "
+            "replica would train the folds on its own part of the batch, in which they "
+            "have other sizes. Make the model outside of the strategy's scope. "
             f"Received: a model made under {type(network.strategy).__name__}"
         )
 
