@@ -6,7 +6,7 @@ pins the behaviour of each function, so that a new Keras that behaves differentl
 there first.
 """
 
-from bilevel_tf._keras.graphs import forbid_inlining, watch_with_tangent
+from bilevel_tf._keras.graphs import forbid_inlining, trace_graph, watch_with_tangent
 from bilevel_tf._keras.layers import (
     get_mask,
     get_own_losses,
@@ -71,6 +71,7 @@ __all__ = [
     "set_compile_argument",
     "set_iterations",
     "set_rate_source",
+    "trace_graph",
     "track_variables",
     "update_mean_loss",
     "watch_with_tangent",
