@@ -764,3 +764,13 @@ def test_in_single_precision_and_back():
     ]
     assert layers[0](np.ones((2, 3), "float32")).dtype == tf.float16
     assert layers[0].dtype_policy.name == "mixed_float16"
+
+
+def test_trace_graph_captures_what_is_outside():
+    variable, results = tf.Variable(2.0), []
+    graph, arguments = _keras.trace_graph(
+        lambda x: results.append(variable * x + tf.constant(1.0)), [tf.TensorSpec([2])]
+    )
+    assert results[0].graph is arguments[0].graph is graph
+    assert results[0].shape == (2,)
+    assert float(variable) == 2.0

@@ -12,6 +12,7 @@ from bilevel_tf._keras.graphs import (
     TracedGraphs,
     forbid_inlining,
     leave_strategy,
+    trace_graph,
     watch_with_tangent,
 )
 from bilevel_tf._keras.layers import (
@@ -100,6 +101,7 @@ __all__ = [
     "set_own_trainable",
     "set_rate_source",
     "takes_graph",
+    "trace_graph",
     "track_variables",
     "update_mean_loss",
     "watch_with_tangent",

@@ -95,3 +95,28 @@ def _forget_forward_derivatives(graph):
             outer = outer.outer_graph
         if outer is graph:
             cache.delete(kind, context)
+
+
+def trace_graph(
+    function: Callable, specs: list[tf.TensorSpec]
+) -> tuple[tf.Graph, list[tf.Tensor]]:
+    """Trace a function into a graph that is only looked at.
+
+    A `tf.function` would register what it traced with TensorFlow's runtime, which keeps
+    parts of it after the last reference is gone.
+
+    Args:
+        function: Function of tensors. What it returns is left to it to keep.
+        specs: A spec for each of its arguments.
+
+    Returns:
+        The graph, and the arguments that the function was called with. Tensors and
+        variables from outside of the graph are captured.
+    """
+    graph = tf.__internal__.FuncGraph("looked_at")
+    with graph.as_default():
+        arguments = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in specs]
+        function(*arguments)
+    _forget_custom_gradients(graph)
+    _forget_forward_derivatives(graph)
+    return graph, arguments

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import tensorflow as tf
 
+from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 
 
@@ -53,9 +54,7 @@ class Influence:
             # The results themselves: those that a graph returns are copies.
             results.update(function(unconstrained, values, *arguments))
 
-        traced = tf.function(run, autograph=False)
-        self._graph = traced.get_concrete_function(spec, *specs).graph
-        inputs = self._graph.inputs[: 1 + len(specs)]
+        self._graph, inputs = _keras.trace_graph(run, [spec, *specs])
         self._unconstrained = inputs[0].op
         self._arguments = {tensor.op: i for i, tensor in enumerate(inputs[1:])}
         self._results = {key: _flatten(value) for key, value in results.items()}

@@ -65,7 +65,7 @@ def _trace_ranks(network: Network, layers: list) -> list[dict]:
 
     inputs = keras.tree.flatten(network.inputs)
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in inputs]
-    tf.function(run, autograph=False).get_concrete_function(*specs)
+    _keras.trace_graph(run, specs)
     return found
 
 
