@@ -176,8 +176,9 @@ def _copy_stores(old, new):
 
 def _is_unadapted(layer):
     """Whether a layer of words still has none, which Keras cannot read from a file."""
-    get_vocabulary = getattr(layer, "get_vocabulary", None)
-    return bool(get_vocabulary) and not get_vocabulary(include_special_tokens=False)
+    if not hasattr(layer, "get_vocabulary"):
+        return False
+    return not layer.get_vocabulary(include_special_tokens=False)
 
 
 def _is_plain(value):
