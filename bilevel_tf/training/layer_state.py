@@ -109,7 +109,8 @@ def copy_state(old: keras.Layer, new: keras.Layer, values: Iterable[Any]) -> Non
         for theirs, ours in zip(*seeds, strict=True):
             ours.assign(theirs)
     for layer in walk(new):
-        if hasattr(layer, "finalize_state"):
+        # From its weights; without any, a layer would forget what it has learnt.
+        if hasattr(layer, "finalize_state") and layer.weights:
             layer.finalize_state()
 
 
@@ -159,19 +160,25 @@ def _is_seed(variable):
 
 
 def _copy_stores(old, new):
-    """Copy what layers keep outside of their weights, as vocabularies are."""
+    """Copy what layers keep outside of their weights, such as vocabularies."""
     for ours, theirs in zip(walk(new), walk(old), strict=False):
         if type(ours) is not type(theirs):
             continue
-        library = type(ours).__module__.partition(".")[0]
-        if type(ours).save_own_variables is not _OWN_VARIABLES and library != "keras":
+        if type(ours).save_own_variables is not _OWN_VARIABLES:
             store: dict[str, Any] = {}
             theirs.save_own_variables(store)
             ours.load_own_variables(store)
-        if hasattr(ours, "save_assets"):
+        if hasattr(ours, "save_assets") and not _is_unadapted(theirs):
             with tempfile.TemporaryDirectory() as folder:
                 theirs.save_assets(folder)
                 ours.load_assets(folder)
+
+
+def _is_unadapted(layer):
+    """Whether a layer of words still has none, which Keras cannot read from a file."""
+    if not hasattr(layer, "get_vocabulary"):
+        return False
+    return not layer.get_vocabulary(include_special_tokens=False)
 
 
 def _is_plain(value):

@@ -185,11 +185,24 @@ def words():
     """Adapted vocabularies, of which a config says nothing."""
     inputs = keras.Input((1,), dtype="string", name="words")
     lookup, vectors = layers.StringLookup(), layers.TextVectorization()
+    shares = layers.TextVectorization(output_mode="tf_idf")
     lookup.adapt(np.array([["red"], ["green"], ["green"]]))
     vectors.adapt(np.array(["red blue", "green blue"]))
+    shares.adapt(np.array(["red blue", "green blue"]))
     x = layers.Flatten()(layers.Embedding(9, 3)(lookup(inputs)))
     y = layers.GlobalAveragePooling1D()(layers.Embedding(9, 3)(vectors(inputs)))
-    return keras.Model(inputs, layers.Dense(3)(layers.Concatenate()([x, y])))
+    x = layers.Concatenate()([x, y, layers.Flatten()(shares(inputs))])
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def buckets():
+    """Preprocessing layers with other things that they have learnt."""
+    inputs = keras.Input((6,))
+    buckets, normal = layers.Discretization(num_bins=4), layers.Normalization()
+    buckets.adapt(data(30)[0])
+    normal.adapt(5.0 + data(30)[0])
+    x = layers.Concatenate()([normal(inputs), layers.Rescaling(0.1)(buckets(inputs))])
+    return keras.Model(inputs, layers.Dense(3)(x))
 
 
 def compiled():
@@ -208,7 +221,7 @@ NETWORKS = {
     for build in (
         frozen_backbone, partly_frozen, frozen_whole, arguments, quantized, adapted,
         sharing, sharing_across, own_layers, own_call, sequences, optional_input,
-        words, compiled,
+        words, buckets, compiled,
     )
 }  # fmt: skip
 
@@ -216,7 +229,9 @@ NETWORKS = {
 def scrambled(model):
     generator = np.random.default_rng(1)
     for weight in model.weights:
-        if weight.dtype.startswith("float") and weight.ndim:
+        # Normalization computes with what it made of its weights when it was adapted.
+        adapted_to_data = weight.path.startswith("normalization")
+        if weight.dtype.startswith("float") and weight.ndim and not adapted_to_data:
             weight.assign(generator.normal(size=weight.shape) ** 2)
     for variable in model.variables:
         if variable.name == "seed_generator_state":
