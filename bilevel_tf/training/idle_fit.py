@@ -44,7 +44,8 @@ class IdleFit:
         if self._said or not steps:
             return
         if outer_steps:
-            self._warn_if_nothing_moved(outer_steps)
+            if np.array_equal(self._values, self._read_values()):
+                self._warn(self._explain_stillness(outer_steps))
         elif self._first_outer_step_missing():
             self._warn(
                 "No outer step fell into this `fit`, so that no hyperparameter was "
@@ -56,11 +57,9 @@ class IdleFit:
                 f"train_steps={method.train_steps}, {steps} training steps"
             )
 
-    def _warn_if_nothing_moved(self, outer_steps):
-        if not np.array_equal(self._values, self._read_values()):
-            return
+    def _explain_stillness(self, outer_steps):
         rate = keras.ops.convert_to_numpy(self._model.hyper_optimizer.learning_rate)
-        self._warn(
+        return (
             f"{outer_steps} outer steps moved no hyperparameter. "
             + (
                 "The learning rate of `hyper_optimizer` is 0: set a larger one. "
