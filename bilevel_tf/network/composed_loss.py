@@ -16,7 +16,7 @@ class ComposedLoss:
 
     Args:
         predict: Function of weights and hyperparameters that returns the outputs, a
-            tensor.
+            tensor or a structure (list, dict, …) of tensors.
         loss: Function of outputs and hyperparameters that returns a scalar.
         penalty: Function of weights and hyperparameters that returns a scalar. Defaults
             to `None`: no penalty.
@@ -34,8 +34,8 @@ class ComposedLoss:
 
     def __init__(
         self,
-        predict: Callable[[Any, Any], tf.Tensor],
-        loss: Callable[[tf.Tensor, Any], tf.Tensor],
+        predict: Callable[[Any, Any], Any],
+        loss: Callable[[Any, Any], tf.Tensor],
         penalty: Callable[[Any, Any], tf.Tensor] | None = None,
     ):
         self.predict = predict

@@ -17,6 +17,7 @@ def check_losses(network: Network, loss: Any) -> None:
     """
     _check_parts(network, loss, "loss")
     _check_parts(network, network.loss_weights, "loss_weights")
+    _check_complete(network, loss)
     check_losses_fit_outputs(keras.tree.flatten(network.outputs), network.losses)
 
 
@@ -37,4 +38,18 @@ def _check_parts(network, given, argument):
         raise ValueError(
             f"`{argument}` must have one entry per output, {len(names)} for "
             f"{', '.join(names)}. Received: {len(keras.tree.flatten(given))} entries"
+        )
+
+
+def _check_complete(network, loss):
+    """Raise a `ValueError` if a dict leaves out outputs that are not in a dict."""
+    if not isinstance(loss, dict) or isinstance(network.outputs, dict):
+        return
+    missing = [name for name in network.output_names if name not in loss]
+    if missing:
+        given = {name: None for name in missing}
+        raise ValueError(
+            "`loss` must name every output if the outputs are no dict; `None` stands "
+            f"for an output without a loss: add {given}. "
+            f"Received: loss without {', '.join(missing)}"
         )

@@ -211,6 +211,12 @@ ROWS = [
         ("`loss`", "names of the outputs: a, b", "Received: loss for B"),
     ),
     Row(
+        "a dict of losses that leaves out an output of a list",
+        lambda: compiled(heads_in_a_list, loss={"a": "mse"}),
+        ValueError,
+        ("`loss`", "name every output", "add {'b': None}", "Received: loss without b"),
+    ),
+    Row(
         "more losses than outputs",
         lambda: compiled(heads_in_a_list, loss=["mse", "mse", "mae"]),
         ValueError,

@@ -293,6 +293,50 @@ def test_one_tensor_as_two_outputs(float64):
     np.testing.assert_allclose(*found, rtol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["GaussNewton", "EmpiricalFisher", "ExactImplicit"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_curvature_in_a_graph(name, jit_compile, float64):
+    """A list of outputs, one of them without a loss, as eagerly."""
+    x, targets, _ = data()
+    found = []
+    for eager in (True, False):
+        keras.utils.set_random_seed(0)
+        hp, inputs = space(), keras.Input((3,))
+        outputs = [*structured("list", heads(hp, inputs)), bt.HyperDense(1)(inputs)]
+        model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        mode = {"run_eagerly": True} if eager else {"jit_compile": jit_compile}
+        model.compile(
+            "sgd", ["mse", "mse", None], method=METHODS[name],
+            hyper_optimizer=keras.optimizers.SGD(1.0), **mode,
+        )  # fmt: skip
+        y = structured("list", targets)
+        model.fit(x, y, 4, validation_data=(x, y), verbose=0, shuffle=False)
+        found.append(np.array(hp.unconstrained))
+    np.testing.assert_allclose(*found, rtol=1e-8)
+
+
+def test_composed_loss_with_a_structure_of_outputs():
+    """Functions of one's own: a dict of outputs, whose curvature has mixed terms."""
+    x = tf.constant(np.random.default_rng(0).normal(size=(6, 2)))
+
+    def predict(w, h):
+        return {"a": tf.linalg.matvec(x, w), "b": h * tf.reduce_sum(w)}
+
+    def loss(outputs, h):
+        return tf.reduce_mean((outputs["a"] * outputs["b"] - 1.0) ** 2) + tf.reduce_sum(
+            outputs["a"] ** 2 + outputs["b"] ** 2
+        )
+
+    w, h = tf.constant([0.3, -0.2], tf.float64), tf.constant(0.7, tf.float64)
+    inner = bt.methods.ComposedLoss(predict, loss)
+    found = [
+        bt.hypergradient(inner, lambda w, h: tf.reduce_sum(w**2), w, h, method=method)
+        for method in IMPLICIT.values()
+    ]
+    # Outputs are linear in the weights, so that the matrix is the Hessian.
+    np.testing.assert_allclose(found[0].gradients, found[1].gradients, rtol=1e-8)
+
+
 def test_losses_of_single_outputs_are_those_of_training():
     """Neither the pass that fits the response nor the outer step counts in them."""
     x, targets, _ = data()

@@ -41,7 +41,8 @@ class CenteredSTN(TwoPass):
             with `shared_pass`, or if `response_initializer` is unknown. At `compile`,
             if the model has no layers that respond, if a tuned penalty is on a layer
             that cannot respond or has a factor per weight, if the optimizer has
-            hyperparameters, or if the objective is not the validation loss.
+            hyperparameters, if a layer gets time folded into the batch axis, or if the
+            objective is not the validation loss.
 
     Example:
 

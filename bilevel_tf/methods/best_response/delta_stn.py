@@ -45,8 +45,10 @@ class DeltaSTN(TwoPass):
             with `shared_pass`, or if `response_initializer` is unknown. At `compile`,
             if the model has no layers that respond, if a tuned penalty is on a layer
             that cannot respond or has a factor per weight, if the optimizer has
-            hyperparameters, if the final softmax or sigmoid is not in a hyper-layer, or
-            if the objective is not the validation loss.
+            hyperparameters, if the final softmax or sigmoid is not in a hyper-layer, if
+            a loop over time without `unroll=True` is above a hyper-layer, if a layer
+            gets time folded into the batch axis, or if the objective is not the
+            validation loss.
 
     Example:
 

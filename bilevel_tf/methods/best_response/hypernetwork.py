@@ -40,8 +40,8 @@ class Hypernetwork(BestResponse):
         ValueError: If an argument is out of its range. At `compile`, if the model has
             no layers that respond, if a tuned penalty is on a layer that cannot respond
             or has a factor per weight, if the optimizer has hyperparameters, if Φ would
-            have more than `max_weights` entries, or if the objective is not the
-            validation loss.
+            have more than `max_weights` entries, if a layer gets time folded into the
+            batch axis, or if the objective is not the validation loss.
 
     Example:
 

@@ -33,8 +33,9 @@ class STN(BestResponse):
     Raises:
         ValueError: If an argument is out of its range. At `compile`, if the model has
             no layers that respond, if a tuned penalty is on a layer that cannot respond
-            or has a factor per weight, if the optimizer has hyperparameters, or if the
-            objective is not the validation loss.
+            or has a factor per weight, if the optimizer has hyperparameters, if a layer
+            gets time folded into the batch axis, or if the objective is not the
+            validation loss.
 
     Example:
 

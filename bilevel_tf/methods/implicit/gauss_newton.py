@@ -15,10 +15,10 @@ class GaussNewton(PositiveCurvature):
     """The implicit function theorem with the generalised Gauss-Newton matrix for H.
 
     That matrix is Jᵀ (∂²loss/∂outputs²) J plus the Hessian of the penalty, where J is
-    the Jacobian of the outputs. It leaves out the curvature of the network itself, and
-    equals the Hessian if the network is linear. For a convex loss and penalty it has no
-    negative eigenvalue. Conjugate gradients solve. For `bilevel_tf.hypergradient` the
-    inner loss must be a `ComposedLoss`.
+    the Jacobian of the outputs, of all of them if there are several. It leaves out the
+    curvature of the network itself, and equals the Hessian if the network is linear.
+    For a convex loss and penalty it has no negative eigenvalue. Conjugate gradients
+    solve. For `bilevel_tf.hypergradient` the inner loss must be a `ComposedLoss`.
 
     Args:
         iterations: Most iterations. Defaults to 10, because a rough solution does in
