@@ -61,6 +61,7 @@ def parameters(value):
         found += [p for p in own if p.name != "unknown"]
         last = own[-1] if own else None
         passed_on = last is not None and last.kind == last.VAR_KEYWORD
+        passed_on = passed_on and last.name != "unknown"
         if not passed_on or not base.__module__.startswith("bilevel_tf.methods"):
             break
         found = [p for p in found if p.kind != p.VAR_KEYWORD]

@@ -125,8 +125,13 @@ class Method:
             loss = network.compute_loss(x, y, predictions, sample_weight, training=True)
             scaled = network.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, network.weights)
+        gradients = self.gradients_of_step(gradients)
         network.optimizer.apply(all_at_once(gradients), network.weights)
         return loss, predictions
+
+    def gradients_of_step(self, gradients: list[Any]) -> list[Any]:
+        """The gradients that the optimizer gets in an inner step; by default all."""
+        return gradients
 
     def outer_step(
         self, network: Network, validation: tuple, training: tuple | None

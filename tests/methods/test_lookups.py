@@ -161,3 +161,29 @@ def test_an_entry_that_only_looks_unused_is_solved_for():
     )
     # H⁻¹b is (2, 3), and ∂²L/∂w∂p is (1, −1).
     np.testing.assert_allclose(result.gradients, 3.0 - 2.0)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["Adam", "Adagrad", "RMSprop"])
+def test_training_takes_the_steps_that_are_differentiated(kind):
+    """Keras squares a sparse gradient before it adds what belongs to one row."""
+    hp = bt.HyperparameterSpace(l2=bt.Positive(0.1))
+    inputs = keras.Input((3,), dtype="int32")
+    embedding = keras.layers.Embedding(3, 2)
+    mean = keras.layers.GlobalAveragePooling1D()(embedding(inputs))
+    outputs = keras.layers.Dense(1, kernel_regularizer=bt.L2(hp["l2"]))(mean)
+    model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+    optimizer = getattr(keras.optimizers, kind)(0.1)
+    model.compile(optimizer, "mse", method=bt.methods.ForwardMode(real_time=True))
+    batch = tf.constant([[1, 1, 2], [2, 1, 0]]), tf.constant([[1.0], [-2.0]]), None
+    stacked = batch[0][None], tf.cast(batch[1], tf.float64)[None], None
+    problem = model.network.problem(stacked, None)
+    run = model.method.run(problem)
+    state = run.start()
+    for _ in range(3):
+        state = run.step(0, state)
+    expected = run.weights(state)
+    for _ in range(3):
+        model.method.inner_step(model.network, batch[0], stacked[1][0], None)
+    for weight, wanted in zip(model.network.weights, expected, strict=True):
+        np.testing.assert_allclose(weight, wanted, rtol=1e-9)

@@ -84,6 +84,14 @@ class Trajectory(Differentiating):
             variables = network.objective.variables(network)
             self._assign(network.add_states("start", variables), variables)
 
+    def gradients_of_step(self, gradients):
+        """Dense gradients, of which the steps that are differentiated are made.
+
+        Adam and others of Keras square a sparse gradient before they add what belongs
+        to one row, so that their step would be another one.
+        """
+        return [g if g is None else tf.convert_to_tensor(g) for g in gradients]
+
     def outer_step(self, network, validation, training):
         """λ ← a step along dQ/dλ; with `restart` also w ← θ_T."""
         if not self.restart:
