@@ -218,7 +218,7 @@ def test_a_large_vector_has_a_short_config():
 @pytest.mark.parametrize(
     "initial",
     ["0.3", ["0.3"], True, [True, False], 1j, {"a": 1.0}, np.array(["a"]), object()],
-    ids=str,
+    ids=lambda initial: type(initial).__name__,
 )
 def test_initial_that_is_no_number(initial):
     with pytest.raises(ValueError, match="`initial` must be a number, or an array"):
