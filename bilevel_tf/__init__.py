@@ -44,7 +44,7 @@ from bilevel_tf.posterior import predictive
 from bilevel_tf.regularizers import L1, L2, NormalPrior
 from bilevel_tf.scales import Integer, LogUniform, Positive, Unconstrained, Uniform
 from bilevel_tf.training.bilevel_model import BilevelModel
-from bilevel_tf.training.loading import load_model
+from bilevel_tf.training.saving.loading import load_model
 
 __version__ = "0.2.0"
 

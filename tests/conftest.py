@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from bilevel_tf.training import influence_checks
+from bilevel_tf.training.compiling import influence_checks
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,42 +16,43 @@ from bilevel_tf.objectives.objective import Objective
 from bilevel_tf.objectives.validation_loss import ValidationLoss
 from bilevel_tf.optimizers.following import follow_space
 from bilevel_tf.optimizers.tuned import TunedOptimizer
-from bilevel_tf.training import conversion, rounds
-from bilevel_tf.training.binding import (
+from bilevel_tf.training.compiling.binding import (
     bind_references,
     check_factor_shapes,
     separate_output_penalties,
 )
-from bilevel_tf.training.callbacks import with_fit_callback
-from bilevel_tf.training.clonable import Clonable, copy_space
-from bilevel_tf.training.compile_arguments import (
+from bilevel_tf.training.compiling.compile_arguments import (
     check_loss_weights,
     choose_method,
     choose_objective,
 )
-from bilevel_tf.training.construction import check_arguments
-from bilevel_tf.training.fit_data import prepare_data
-from bilevel_tf.training.fit_logs import check_log_names, hyperparameter_logs
-from bilevel_tf.training.idle_fit import IdleFit
-from bilevel_tf.training.influence_checks import check_influences, settle_influences
-from bilevel_tf.training.inner_layers import check_tuned_reach
-from bilevel_tf.training.model_steps import ModelSteps
-from bilevel_tf.training.optimizer_arguments import (
+from bilevel_tf.training.compiling.construction import check_arguments
+from bilevel_tf.training.compiling.influence_checks import (
+    check_influences,
+    settle_influences,
+)
+from bilevel_tf.training.compiling.optimizer_arguments import (
     build_optimizers,
     check_optimizers_differ,
 )
-from bilevel_tf.training.outer_loss import combine_outer_loss
-from bilevel_tf.training.outer_steps import iterate_outer
-from bilevel_tf.training.stored_model import StoredModel
-from bilevel_tf.training.strategies import check_in_scope, under_strategy
-from bilevel_tf.training.trained_layers import check_trained, note_trained
-from bilevel_tf.training.weight_files import WeightFiles
+from bilevel_tf.training.compiling.outer_loss import combine_outer_loss
+from bilevel_tf.training.compiling.strategies import check_in_scope, under_strategy
+from bilevel_tf.training.compiling.trained_layers import check_trained, note_trained
+from bilevel_tf.training.conversion import networks
+from bilevel_tf.training.conversion.clonable import Clonable, copy_space
+from bilevel_tf.training.conversion.inner_layers import check_tuned_reach
+from bilevel_tf.training.data.fit_data import prepare_data
+from bilevel_tf.training.fitting import rounds
+from bilevel_tf.training.fitting.callbacks import with_fit_callback
+from bilevel_tf.training.fitting.fit_logs import check_log_names, hyperparameter_logs
+from bilevel_tf.training.fitting.idle_fit import IdleFit
+from bilevel_tf.training.fitting.model_steps import ModelSteps
+from bilevel_tf.training.fitting.outer_steps import iterate_outer
+from bilevel_tf.training.saving.stored_model import StoredModel
 
 
 @keras.saving.register_keras_serializable("bilevel_tf")
-class BilevelModel(
-    StoredModel, WeightFiles, ModelSteps, RespondingNetwork, Clonable, keras.Model
-):
+class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.Model):
     """A functional Keras model with hyperparameters that `fit` tunes.
 
     It is made and used as `keras.Model(inputs, outputs)` is. `fit` trains the weights
@@ -220,10 +221,10 @@ class BilevelModel(
         ['HyperDense', 'HyperDropout', 'HyperDense']
         """
         check_tuned_reach(model, tune)
-        inputs, outputs = conversion.hyper_network(model, tune or {})
+        inputs, outputs = networks.hyper_network(model, tune or {})
         name = name or model.name
         new = cls(inputs, outputs, hyperparameters=hyperparameters, name=name)
-        return conversion.keep_own(model, new)
+        return networks.keep_own(model, new)
 
     def to_keras(self) -> keras.Model:
         """Return the trained network as a plain Keras model, free of this library.
@@ -253,7 +254,7 @@ class BilevelModel(
         >>> round(plain.layers[1].rate, 2)
         0.25
         """
-        return conversion.plain_network(self)
+        return networks.plain_network(self)
 
     # Compilation
 

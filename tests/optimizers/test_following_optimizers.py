@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.validation_feed import OuterFeed
+from bilevel_tf.training.data.validation_feed import OuterFeed
 from tests.methods.problems import central_differences
 from tests.training.models import data
 

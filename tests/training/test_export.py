@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.exporting import list_subsets
+from bilevel_tf.training.saving.exporting import list_subsets
 from tests.training.models import METHODS, classifier, compiled, data, space
 
 pytestmark = pytest.mark.usefixtures("spare_hyperparameters")

@@ -286,7 +286,7 @@ CONFIGS = {
     ),
     "unknown argument": (
         lambda config: config["method"]["config"].update(future=3),
-        "`method` in the config.*unexpected keyword argument 'future'.*written by",
+        "`method` in the config.*no argument `future`.*written by",
     ),
     "unknown objective": (
         put("objective", class_name="X", registered_name="bilevel_tf>X"),

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.lost_hyperparameters import find_lost
-from bilevel_tf.training.optimizer_arguments import default_hyper_optimizer
+from bilevel_tf.training.compiling.optimizer_arguments import default_hyper_optimizer
+from bilevel_tf.training.fitting.lost_hyperparameters import find_lost
 
 # A value next to each end, and the sign of the hypergradient that leads back.
 NEAR_ENDS = {

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.layers.counterparts import plain_class
-from bilevel_tf.training import layer_state
+from bilevel_tf.training.conversion import layer_state
 from tests.training.models import data, space
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import pytest
 
 import bilevel_tf as bt
 from bilevel_tf.methods.best_response.best_response import rescale_gradients
-from bilevel_tf.training.optimizer_arguments import scale_loss_like
+from bilevel_tf.training.compiling.optimizer_arguments import scale_loss_like
 
 Scaled = keras.optimizers.LossScaleOptimizer
 

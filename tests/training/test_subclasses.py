@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import bilevel_tf as bt
 from bilevel_tf.hyperparameters import config_of, read_config
-from bilevel_tf.training import layer_state
+from bilevel_tf.training.conversion import layer_state
 from tests.training.models import classifier, compiled, data, network, space
 
 register = keras.saving.register_keras_serializable("subclasses")

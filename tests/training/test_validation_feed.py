@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
-from bilevel_tf.training.validation_data import split_validation
-from bilevel_tf.training.validation_feed import Endless, OuterFeed
+from bilevel_tf.training.data.validation_data import split_validation
+from bilevel_tf.training.data.validation_feed import Endless, OuterFeed
 
 
 def numbered(count):

@@ -8,11 +8,10 @@ import numpy as np
 
 import bilevel_tf
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
-from bilevel_tf.training import (
-    cloning,
-    construction,
+from bilevel_tf.training.compiling import construction
+from bilevel_tf.training.conversion import cloning, layer_state
+from bilevel_tf.training.saving import (
     exporting,
-    layer_state,
     loading,
     restoring,
     resume_state,
@@ -110,6 +109,37 @@ class StoredModel:
             super(StoredModel, self).save(path, overwrite, zipped, **kwargs)
 
         writing.save(filepath, overwrite, zipped, write)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **kwargs: Any
+    ) -> None:
+        """Write the weights and all else that training changes.
+
+        A file of this name is replaced only when the new one is complete.
+
+        Args:
+            filepath: File to write, a string or path that ends in ".weights.h5".
+            overwrite: Whether to replace a file without asking. Defaults to `True`.
+            **kwargs: `max_shard_size`, which newer releases of Keras take: the size in
+                GB of the files into which the weights are cut.
+
+        Example:
+
+        >>> hp = bt.HyperparameterSpace(l2=bt.LogUniform(1e-5, 1.0, initial=1e-2))
+        >>> inputs = keras.Input((3,))
+        >>> outputs = bt.HyperDense(1, kernel_regularizer=bt.L2(hp["l2"]))(inputs)
+        >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
+        >>> model.save_weights("model.weights.h5")
+        >>> hp.assign({"l2": 0.5})
+        >>> model.load_weights("model.weights.h5")
+        >>> round(hp.values()["l2"], 3)
+        0.01
+        """
+
+        def write(path):
+            super(StoredModel, self).save_weights(path, overwrite=overwrite, **kwargs)
+
+        writing.save_weights(filepath, overwrite, bool(kwargs), write)
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any

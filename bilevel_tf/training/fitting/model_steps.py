@@ -11,9 +11,10 @@ from bilevel_tf import _keras, _replicas
 from bilevel_tf.hyperparameters.pass_in_force import begin_pass, current_pass
 from bilevel_tf.methods.method import Method
 from bilevel_tf.network.example_factors import weigh_examples
-from bilevel_tf.training import example_weights, rounds
-from bilevel_tf.training.fit_logs import log_names, stack_values
-from bilevel_tf.training.trained_layers import check_trained
+from bilevel_tf.training.compiling.trained_layers import check_trained
+from bilevel_tf.training.data import example_weights
+from bilevel_tf.training.fitting import rounds
+from bilevel_tf.training.fitting.fit_logs import log_names, stack_values
 
 
 class ModelSteps:

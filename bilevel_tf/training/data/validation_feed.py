@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from bilevel_tf import _keras
 from bilevel_tf.methods.method import Method
-from bilevel_tf.training.py_datasets import (
+from bilevel_tf.training.data.py_datasets import (
     find_signature,
     first_batches,
     read_passes,
     runs_in_one_thread,
     without_none,
 )
-from bilevel_tf.training.recent_batches import RecentBatches, last_of_stack
+from bilevel_tf.training.data.recent_batches import RecentBatches, last_of_stack
 
 # Fixed, because the feed of outer steps is not autotuned.
 BATCHES_AHEAD = 2

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf.training.fit_logs import log_names
-from bilevel_tf.training.lost_hyperparameters import explain_lost, warn_of_lost
-from bilevel_tf.training.resume_state import to_array
-from bilevel_tf.training.trained_layers import check_trained
+from bilevel_tf.training.compiling.trained_layers import check_trained
+from bilevel_tf.training.fitting.fit_logs import log_names
+from bilevel_tf.training.fitting.lost_hyperparameters import explain_lost, warn_of_lost
+from bilevel_tf.training.saving.resume_state import to_array
 
 _USUAL_CAUSES = (
     "Try a smaller learning rate, set `clipnorm` in the optimizers, or look for NaN in "

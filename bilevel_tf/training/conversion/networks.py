@@ -14,9 +14,12 @@ from bilevel_tf.layers.hyper.hyper_layer import HyperLayer
 from bilevel_tf.layers.linear_map import linear_maps
 from bilevel_tf.layers.variational.variational_layer import VariationalLayer
 from bilevel_tf.regularizers.given import check_regularizers
-from bilevel_tf.training import cloning, layer_state
-from bilevel_tf.training.convertible import check_convertible
-from bilevel_tf.training.plain_config import VARIATIONAL_ARGUMENTS, plain_config
+from bilevel_tf.training.conversion import cloning, layer_state
+from bilevel_tf.training.conversion.convertible import check_convertible
+from bilevel_tf.training.conversion.plain_config import (
+    VARIATIONAL_ARGUMENTS,
+    plain_config,
+)
 from bilevel_tf.training.reasons import shorten
 
 

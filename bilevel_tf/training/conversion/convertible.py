@@ -7,7 +7,7 @@ import keras
 
 from bilevel_tf import _keras
 from bilevel_tf.network.responding_network import RespondingNetwork
-from bilevel_tf.training import cloning
+from bilevel_tf.training.conversion import cloning
 
 _OWN_TRAINING = (
     "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics",

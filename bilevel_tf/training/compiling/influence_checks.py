@@ -12,7 +12,7 @@ from bilevel_tf.losses import GaussianLikelihood
 from bilevel_tf.network.influence import Influence
 from bilevel_tf.network.network import Network
 from bilevel_tf.network.reach import Reach
-from bilevel_tf.training.validation_feed import OuterFeed
+from bilevel_tf.training.data.validation_feed import OuterFeed
 
 _LIBRARIES = ("keras", "bilevel_tf")
 

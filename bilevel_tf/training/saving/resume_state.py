@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bilevel_tf.training import signature
+from bilevel_tf.training.saving import signature
 
 _PROGRESS = "progress"
 

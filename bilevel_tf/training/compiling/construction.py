@@ -9,7 +9,7 @@ import keras
 from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.network.responding_network import RespondingNetwork
-from bilevel_tf.training.cloning import graph_layers
+from bilevel_tf.training.conversion.cloning import graph_layers
 
 _WRAP = (
     "Write your network as a keras.Model or keras.layers.Layer, and make the "

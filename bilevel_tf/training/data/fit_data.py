@@ -5,18 +5,21 @@ from typing import Any
 
 import keras
 
-from bilevel_tf.training import example_weights
-from bilevel_tf.training.data_checks import (
+from bilevel_tf.training.data import example_weights
+from bilevel_tf.training.data.data_checks import (
     check_arrays,
     check_targets_alike,
     count_examples,
     is_arrays,
 )
-from bilevel_tf.training.fit_arguments import check_fit_arguments, choose_batch_size
-from bilevel_tf.training.py_datasets import InTurn, runs_in_one_thread
-from bilevel_tf.training.recent_batches import RecentBatches
-from bilevel_tf.training.validation_data import check_validation, split_validation
-from bilevel_tf.training.validation_feed import OuterFeed
+from bilevel_tf.training.data.fit_arguments import (
+    check_fit_arguments,
+    choose_batch_size,
+)
+from bilevel_tf.training.data.py_datasets import InTurn, runs_in_one_thread
+from bilevel_tf.training.data.recent_batches import RecentBatches
+from bilevel_tf.training.data.validation_data import check_validation, split_validation
+from bilevel_tf.training.data.validation_feed import OuterFeed
 
 
 def prepare_data(

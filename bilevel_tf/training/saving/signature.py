@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bilevel_tf.training import layer_state
+from bilevel_tf.training.conversion import layer_state
 
 _KEY = "signature"
 

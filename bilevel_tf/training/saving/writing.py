@@ -1,4 +1,4 @@
-"""Write a model to a file, whole or not at all."""
+"""Write a model or its weights to a file, whole or not at all."""
 
 import os
 import pathlib
@@ -35,8 +35,38 @@ def save(filepath: Any, overwrite: bool, zipped: bool | None, write: Callable) -
         # Keras asks whether the file may be replaced.
         write(filepath)
         return
+    write_whole(filepath, write)
+
+
+def save_weights(filepath: Any, overwrite: bool, cut: bool, write: Callable) -> None:
+    """Let Keras write weights; a file that is there stays until the new one is whole.
+
+    Args:
+        filepath: What `save_weights` was given.
+        overwrite: Whether a file of this name is replaced without asking.
+        cut: Whether Keras cuts the weights into several files.
+        write: Function of a path that writes the weights there.
+    """
+    path = pathlib.Path(filepath)
+    whole = path.name.endswith(".weights.h5") and path.parent.is_dir()
+    if overwrite and whole and not cut:
+        write_whole(path, write)
+    else:
+        # Keras asks whether the file may be replaced, and refuses other names.
+        write(filepath)
+
+
+def write_whole(filepath: Any, write: Callable) -> None:
+    """Write a file beside the one of that name, and then put it in its place.
+
+    A process that is killed in the meantime leaves the former file.
+
+    Args:
+        filepath: The file.
+        write: Function of a path that writes the file there.
+    """
     # A link stays a link.
-    target = pathlib.Path(path).resolve()
+    target = pathlib.Path(filepath).resolve()
     unfinished = target.with_name(f"unfinished_{os.getpid()}_{target.name}")
     try:
         write(unfinished)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from bilevel_tf.training import conversion
+from bilevel_tf.training.conversion import networks
 from bilevel_tf.training.reasons import shorten
 
 _CONFIG = "config.json"
@@ -171,7 +171,7 @@ def read_graph(
         config = {**config, "layers": [_separate(la) for la in config["layers"]]}
     try:
         # Keras takes parts out of what it is given.
-        return conversion.graph_from_config(
+        return networks.graph_from_config(
             copy.deepcopy(config), custom_objects, sharing
         )
     except Exception as error:

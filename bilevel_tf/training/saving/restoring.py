@@ -53,11 +53,14 @@ def load_weights(model: keras.Model, filepath: Any, load: Callable) -> None:
             load()
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file '{filepath}'.") from None
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         # `BackupAndRestore` looks for its former file upon an `OSError`.
         raise OSError(
-            f"{start}It is damaged, cut short, or not a file of weights that "
-            f"`save_weights` or `save` wrote. Error: {shorten(error)}"
+            f"{start}It is damaged, cut short (whatever wrote it may have been "
+            "killed), or not what `save_weights` or `save` wrote. Load an "
+            "earlier file. If it is a backup, delete its folder to begin anew; "
+            "`BackupAndRestore(double_checkpoint=True)` keeps the former backup as "
+            f"well. Error: {shorten(error)}"
         ) from error
     except Exception as error:
         raise ValueError(start + _explain(error)) from error

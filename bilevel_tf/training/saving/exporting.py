@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf.training.conversion import functional_model
+from bilevel_tf.training.conversion.networks import functional_model
 
 
 def export_saved_model(

@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 
 from bilevel_tf import _keras
-from bilevel_tf.training.fit_logs import name_values
-from bilevel_tf.training.outer_steps import make_outer_function
-from bilevel_tf.training.py_datasets import without_none
-from bilevel_tf.training.recent_batches import RecentBatches
+from bilevel_tf.training.data.py_datasets import without_none
+from bilevel_tf.training.data.recent_batches import RecentBatches
+from bilevel_tf.training.fitting.fit_logs import name_values
+from bilevel_tf.training.fitting.outer_steps import make_outer_function
 
 
 class Progress:

@@ -13,7 +13,7 @@ import keras
 from bilevel_tf import _keras
 from bilevel_tf.hyperparameters.space import HyperparameterSpace
 from bilevel_tf.network.responding_network import RespondingNetwork
-from bilevel_tf.training import layer_state
+from bilevel_tf.training.conversion import layer_state
 
 Pairs = list[tuple[Any, Any]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bilevel_tf.training.data_checks import (
+from bilevel_tf.training.data.data_checks import (
     check_arrays,
     check_finite,
     check_shapes,
@@ -14,7 +14,7 @@ from bilevel_tf.training.data_checks import (
     is_arrays,
     shapes_of,
 )
-from bilevel_tf.training.py_datasets import KeptBatches, first_batches
+from bilevel_tf.training.data.py_datasets import KeptBatches, first_batches
 
 _KINDS = (tf.data.Dataset, keras.utils.PyDataset, types.GeneratorType)
 
