@@ -47,7 +47,7 @@ from bilevel_tf.training.fitting.callbacks import with_fit_callback
 from bilevel_tf.training.fitting.fit_logs import check_log_names, hyperparameter_logs
 from bilevel_tf.training.fitting.idle_fit import IdleFit
 from bilevel_tf.training.fitting.model_steps import ModelSteps
-from bilevel_tf.training.fitting.outer_steps import iterate_outer
+from bilevel_tf.training.fitting.outer_steps import distribute_outer
 from bilevel_tf.training.saving.stored_model import StoredModel
 
 
@@ -478,20 +478,23 @@ class BilevelModel(StoredModel, ModelSteps, RespondingNetwork, Clonable, keras.M
         names = *method.log_names, *self.objective.log_names
         logs |= dict.fromkeys(names, float("nan"))
         self.outer = rounds.Outer(
-            lambda start: iterate_outer(self, feed(start)), logs, feed.recent
+            lambda start: distribute_outer(self, feed(start)), logs, feed.recent
         )
         idle = IdleFit(self, epochs - kwargs.get("initial_epoch", 0))
-        history = super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            validation_data=validation_data,
-            sample_weight=sample_weight,
-            callbacks=with_fit_callback(callbacks),
-            **kwargs,
-        )
+        try:
+            history = super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                validation_data=validation_data,
+                sample_weight=sample_weight,
+                callbacks=with_fit_callback(callbacks),
+                **kwargs,
+            )
+        finally:
+            self.outer.release()
         # Keras does this only for the optimizer of the weights.
         self.network.response_optimizer.finalize_variable_values(
             self.network.response_variables

@@ -1,6 +1,6 @@
 """Outer steps as functions of an iterator, on one device or on several."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -8,16 +8,16 @@ import tensorflow as tf
 from bilevel_tf import _keras
 
 
-def iterate_outer(model: keras.Model, feed: tf.data.Dataset) -> Iterator:
-    """Return the iterator that outer steps draw from.
+def distribute_outer(model: keras.Model, feed: tf.data.Dataset) -> Iterable:
+    """Return the data set that outer steps draw from, distributed if they are.
 
     Args:
         model: The compiled `BilevelModel`.
         feed: The batches for outer steps.
     """
     if _takes_whole_batches(model):
-        return iter(feed)
-    return iter(model.distribute_strategy.experimental_distribute_dataset(feed))
+        return feed
+    return model.distribute_strategy.experimental_distribute_dataset(feed)
 
 
 def make_outer_function(model: keras.Model) -> Callable[[Iterator], dict]:

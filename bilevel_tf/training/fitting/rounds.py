@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -38,18 +38,19 @@ class Outer:
     """What the outer steps of one `fit` need and leave behind.
 
     Attributes:
-        feed: Function of a number n that returns an endless iterator over tuples of
+        feed: Function of a number n that returns an endless data set of tuples of
             batches. Its first element is for the outer step after n others.
         logs: Dict of scalars that the last outer step logged.
         recent: The last training batches, if outer steps draw from them, or `None`.
     """
 
-    feed: Callable[[int], Iterator]
+    feed: Callable[[int], Iterable]
     logs: dict
     recent: RecentBatches | None = None
 
     def __post_init__(self):
-        self._iterator, self._made_for = None, None
+        self._made_for: Any = None
+        self.release()
 
     def iterator_at(self, outer_steps: int) -> Iterator:
         """Return the iterator whose next element is for this outer step.
@@ -62,9 +63,19 @@ class Outer:
         """
         specs = None if self.recent is None else self.recent.specs
         if self._iterator is None or self._made_for != (outer_steps, specs):
-            self._iterator = self.feed(outer_steps)
+            self.release()
+            self._data = self.feed(outer_steps)
+            self._iterator = iter(self._data)
         self._made_for = outer_steps + 1, specs
         return self._iterator
+
+    def release(self) -> None:
+        """Let go of the data.
+
+        The iterator goes first: as long as it lives it may call what the data set has.
+        """
+        self._iterator: Iterator | None = None
+        self._data: Iterable | None = None
 
 
 def make_train_function(model: keras.Model) -> Callable:
