@@ -354,7 +354,7 @@ def test_an_unknown_argument_is_named_with_those_that_there_are():
         TypeError, match=r"RMAD has no.*fraction_bits, restart, fixed_b"
     ):
         bt.methods.RMAD(3, truncation=2)
-    with pytest.raises(TypeError, match=r"Greedy.*'truncation'"):
+    with pytest.raises(TypeError, match=r"Greedy.*`truncation`"):
         bt.methods.Greedy(truncation=1)
 
 
