@@ -750,6 +750,14 @@ def test_caches_in_files_are_found(tmp_path):
     assert found == [in_file]
 
 
+def test_repeats_are_found():
+    numbers = tf.data.Dataset.range(6)
+    assert not _keras.repeats(numbers.batch(2).shuffle(3))
+    assert _keras.repeats(numbers.repeat(2).batch(2))
+    zipped = tf.data.Dataset.zip((numbers, numbers.repeat().map(lambda n: n + 1)))
+    assert _keras.repeats(zipped.prefetch(1))
+
+
 def test_in_single_precision_and_back():
     policies = ("mixed_float16", "mixed_bfloat16", "float32")
     layers = [keras.layers.Dense(1, dtype=policy) for policy in policies]

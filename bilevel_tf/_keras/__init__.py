@@ -7,7 +7,7 @@ there first.
 """
 
 from bilevel_tf._keras.bijectors import apply_bijector
-from bilevel_tf._keras.data import find_file_caches
+from bilevel_tf._keras.data import find_file_caches, repeats
 from bilevel_tf._keras.graphs import (
     TracedGraphs,
     forbid_inlining,
@@ -92,6 +92,7 @@ __all__ = [
     "knows_variable",
     "leave_strategy",
     "make_step_function",
+    "repeats",
     "replace_sublayers",
     "run_graph",
     "runs_its_graph",

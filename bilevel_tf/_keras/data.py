@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 from tensorflow.python.data.ops.cache_op import CacheDataset
+from tensorflow.python.data.ops.repeat_op import _RepeatDataset
 
 
 def find_file_caches(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
@@ -13,3 +14,8 @@ def find_file_caches(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     if isinstance(dataset, CacheDataset) and dataset._filename.numpy():
         found.append(dataset)
     return found
+
+
+def repeats(dataset: tf.data.Dataset) -> bool:
+    """Whether a step of a data set's pipeline repeats what comes before it."""
+    return isinstance(dataset, _RepeatDataset) or any(map(repeats, dataset._inputs()))

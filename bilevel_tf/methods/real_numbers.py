@@ -44,7 +44,8 @@ def explain_dtypes(problem: Problem) -> Iterator[None]:
             raise
         raise ValueError(
             "`weights` and `hyperparameters` have different dtypes, and the losses "
-            "failed. Give both in one dtype, or let the losses use tf.cast. Received: "
-            f"weights of {', '.join(of_weights)} and hyperparameters of "
+            "failed. Give both in one dtype, or convert in the losses: "
+            "tf.cast(h, w.dtype). "
+            f"Received: weights of {', '.join(of_weights)}, hyperparameters of "
             f"{', '.join(of_hyperparameters)}. The error was: {error}"
         ) from error

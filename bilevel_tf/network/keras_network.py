@@ -118,19 +118,24 @@ class KerasNetwork(Network):
     def compute_loss(
         self, x: Any, y: Any, predictions: Any, sample_weight: Any, training: bool
     ) -> tf.Tensor:
-        # The losses of single outputs, which Keras adds up for `fit` to show, are those
-        # of training alone.
-        several = len(self._model.outputs) > 1
-        shown = self._model.metrics_variables if several and not training else []
-        with _unchanged(shown):
+        with contextlib.nullcontext() if training else self._unshown():
             return self._model.compute_loss(
                 x, y, predictions, sample_weight, training=training
             )
 
+    def _unshown(self):
+        """The losses of single outputs that `fit` shows are those of training alone.
+
+        Keras adds them up whenever a loss is computed.
+        """
+        several = len(self._model.outputs) > 1
+        return _unchanged(self._model.metrics_variables if several else [])
+
     def compute_outer_loss(
         self, x: Any, y: Any, predictions: Any, sample_weight: Any
     ) -> tf.Tensor:
-        return self._model.compute_outer_loss(x, y, predictions, sample_weight)
+        with self._unshown():
+            return self._model.compute_outer_loss(x, y, predictions, sample_weight)
 
     def example_weights(self, sample_weight: Any) -> Any:
         return self._model.tuned_weights(sample_weight)

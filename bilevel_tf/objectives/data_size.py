@@ -6,20 +6,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bilevel_tf import _keras
+
 
 def count_examples(x: Any, expected: int) -> int | None:
     """Return the number of training examples, or `None` if it is unknown.
 
     A data set whose last batch is small, or left out, is taken to have the expected
     number if that lies within a batch of it. Otherwise its examples are counted, which
-    reads it once.
+    reads it once. Of one that repeats its examples the number is unknown.
 
     Args:
         x: Training inputs, as given to `fit`.
         expected: The number that is likely.
     """
     if isinstance(x, tf.data.Dataset):
-        batches = int(x.cardinality())
+        batches = 0 if _keras.repeats(x) else int(x.cardinality())
         if batches > 0 and not _is_near(x, batches, expected):
             return int(x.reduce(np.int64(0), lambda n, *batch: n + _size(batch)))
         return expected if batches > 0 else None

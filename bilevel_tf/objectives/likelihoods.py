@@ -109,7 +109,8 @@ def check_no_weight_decay(network: Network, objective: str) -> None:
         )
     else:
         decay = optimizer.weight_decay
-    if decay:
+    tuned = not isinstance(decay, (int, float, type(None)))
+    if tuned or decay:
         raise ValueError(
             f"`weight_decay` of the optimizer must be left out under {objective}: "
             "the priors of the weights take its place. "

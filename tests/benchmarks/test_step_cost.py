@@ -7,6 +7,8 @@ import pytest
 import bilevel_tf as bt
 from benchmarks import networks, step_cost
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def rows(lines):
     """Cells of every table row by their first."""

@@ -105,6 +105,12 @@ def test_finds(name):
     assert references(HOLDERS[name](reference)) == [reference]
 
 
+def object_array(item):
+    array = np.empty(1, object)
+    array[0] = item
+    return array
+
+
 NOTHING = {
     "none": lambda h: None,
     "number": lambda h: 1.0,
@@ -114,7 +120,7 @@ NOTHING = {
     "function": lambda h: lambda: h,
     "class": lambda h: type("Class", (), {"h": h}),
     "module": lambda h: set_on(types.ModuleType("module"), "h", h),
-    "array": lambda h: np.array([h], object),
+    "array": lambda h: object_array(h),
     "space": lambda h: h.space,
     "tensor": lambda h: tf.ones(3),
 }

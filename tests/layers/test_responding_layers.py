@@ -19,6 +19,8 @@ from bilevel_tf.layers.linear_map import vectorizes
 from bilevel_tf.layers.response.full import FullResponse
 from bilevel_tf.layers.response.structured import StructuredResponse
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 layers = bt.layers
 BATCH, SIZE = 3, 2
 RESPONSES = {"structured": StructuredResponse, "full": FullResponse}

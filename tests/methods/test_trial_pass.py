@@ -8,6 +8,8 @@ import tensorflow as tf
 import bilevel_tf as bt
 from tests.training.models import METHODS
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 STEPS = 4
 
 

@@ -11,6 +11,8 @@ from bilevel_tf.network.linearized_pass import linearized_gradients
 from bilevel_tf.objectives.cross_validation.fold_passes import fold_losses
 from tests.network.test_contract import METHODS
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 EXAMPLES, STEPS = 8, 5
 
 

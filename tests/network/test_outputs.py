@@ -8,6 +8,8 @@ import tensorflow as tf
 import bilevel_tf as bt
 from tests.network.test_contract import METHODS
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 EXAMPLES = 8
 IMPLICIT = {
     "ExactImplicit": bt.methods.ExactImplicit(train_steps=1),

@@ -327,9 +327,9 @@ def test_xla_finds_the_same(make, method):
 
 def test_steps_are_traced_once():
     model, traces = classifier(), []
-    inner, outer = model.train_step, model.outer_train_step
+    inner, outer = model.train_step, model.stacked_outer_step
     model.train_step = lambda batch: traces.append("inner") or inner(batch)
-    model.outer_train_step = lambda batch: traces.append("outer") or outer(batch)
+    model.stacked_outer_step = lambda batch: traces.append("outer") or outer(batch)
     fit(model, *data(30), epochs=3)
     assert sorted(traces) == ["inner", "outer"]
 

@@ -52,7 +52,13 @@ def test_a_data_set_of_the_expected_size_is_not_read_through():
 
 
 @pytest.mark.parametrize(
-    "data", [slices().repeat(), slices().filter(lambda x, y: True), (0 for _ in [])]
+    "data",
+    [
+        slices().repeat(),
+        slices().repeat(3),
+        slices().filter(lambda x, y: True),
+        (0 for _ in []),
+    ],
 )
 def test_what_cannot_be_told_is_not_checked(data):
     assert count_examples(data, 100) is None

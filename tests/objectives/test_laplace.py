@@ -19,6 +19,8 @@ from tests.objectives.evidence import (
     space,
 )
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 DENSE = ["exact", "ggn"]
 KINDS = [
     ("gaussian", None, 2),

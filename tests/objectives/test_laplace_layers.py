@@ -23,6 +23,8 @@ from tests.objectives.evidence import (
     space,
 )
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 BY_LAYERS = ["diagonal", "kronecker"]
 CURVATURES = {
     "gaussian": (2, lambda f: 3.0 * np.eye(len(f))),

@@ -11,6 +11,8 @@ import tensorflow as tf
 import bilevel_tf as bt
 from bilevel_tf.objectives.likelihoods import likelihoods
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 
 def make_model(loss, units=1, activation=None, **arguments):
     hp = bt.HyperparameterSpace(noise=bt.LogUniform(1e-2, 1e2, initial=1.0))

@@ -94,7 +94,7 @@ def test_outer_batches_are_training_data():
     model = make_model(objective=TrainingLoss(), method=bt.methods.T1T2(train_steps=1))
     x, y = data()
     model.fit(x, y, batch_size=12, verbose=0)
-    (outer_x, *_), _ = next(model.outer.iterator)
+    (outer_x, *_), _ = next(iter(model.outer.feed(0)))
     np.testing.assert_array_equal(np.sort(outer_x, 0), np.sort(x, 0))
 
 

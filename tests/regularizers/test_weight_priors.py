@@ -10,6 +10,8 @@ import tensorflow_probability as tfp
 import bilevel_tf as bt
 from bilevel_tf.regularizers.weight_prior import half_squares
 
+pytestmark = pytest.mark.usefixtures("spare_hyperparameters")
+
 tfd = tfp.distributions
 W = np.random.default_rng(0).normal(size=(3, 2))
 

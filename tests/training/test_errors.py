@@ -330,7 +330,9 @@ def test_nan_in_validation_data():
     x[3] = np.nan
     with pytest.raises(ValueError, match=r"`validation_data` has NaN .* `x`.*ple 3"):
         fit(model, (x, y), data(40))
-    message = r"'l2', 'rate' became .* step 2 of.* NaN in the validation data"
+    message = (
+        r"'(l2', 'rate|rate', 'l2)' became .* step 2 of.*NaN in the validation data"
+    )
     with pytest.raises(FloatingPointError, match=message):
         fit(model, slices(x, y), data(40), batch_size=8, callbacks=[kept])
     assert_restored(model, kept)
@@ -397,10 +399,10 @@ def test_terminate_on_nan_ends_the_fit(as_list):
         callbacks = keras.callbacks.CallbackList(callbacks)
     x[3] = np.nan
     with pytest.warns(
-        RuntimeWarning, match=r"'l2', 'rate' became .* step 2 of epoch 1"
+        RuntimeWarning, match=r"'(l2', 'rate|rate', 'l2)' became .* step 2 of epoch 1"
     ):
         history = fit(
-            model, (x, y), data(40), batch_size=8, epochs=3, callbacks=callbacks
+            model, slices(x, y), data(40), batch_size=8, epochs=3, callbacks=callbacks
         )
     assert_restored(model, kept)
     assert history.epoch == [0]

@@ -366,7 +366,7 @@ def test_modes_with_several_steps_per_execution(mode):
 @pytest.mark.parametrize("per_execution", [1, 2])
 def test_no_retracing_after_the_first_epoch(per_execution, monkeypatch):
     traces = {"inner": 0, "outer": 0}
-    inner, outer = bt.BilevelModel.train_step, bt.BilevelModel.outer_train_step
+    inner, outer = bt.BilevelModel.train_step, bt.BilevelModel.stacked_outer_step
 
     def counted_inner(self, batch):
         traces["inner"] += 1
@@ -377,7 +377,7 @@ def test_no_retracing_after_the_first_epoch(per_execution, monkeypatch):
         return outer(self, batch)
 
     monkeypatch.setattr(bt.BilevelModel, "train_step", counted_inner)
-    monkeypatch.setattr(bt.BilevelModel, "outer_train_step", counted_outer)
+    monkeypatch.setattr(bt.BilevelModel, "stacked_outer_step", counted_outer)
     model = classifier(bt.DeltaSTN(train_steps=2), steps_per_execution=per_execution)
     fit(model, 1)
     after_first = dict(traces)

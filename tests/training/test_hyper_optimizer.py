@@ -135,9 +135,9 @@ def test_an_error_after_a_step_that_was_too_large_says_so():
 
 def test_an_error_without_such_a_step_keeps_the_usual_causes():
     model, _ = make_model(bt.Positive(0.1), keras.optimizers.SGD(1e-3))
-    x = np.full((16, 3), np.nan, "float32")
-    with pytest.raises(FloatingPointError, match="look for NaN in the data"):
-        model.fit(x, x[:, :1], 4, validation_data=(x, x[:, :1]), verbose=0)
+    x, valid = np.full((16, 3), np.nan, "float32"), np.ones((16, 3), "float32")
+    with pytest.raises(FloatingPointError, match="look for NaN in the training"):
+        model.fit(x, x[:, :1], 4, validation_data=(valid, valid[:, :1]), verbose=0)
 
 
 def test_finds_what_is_lost():

@@ -65,7 +65,7 @@ def test_what_fit_is_given_goes_first():
 
 
 def test_the_share_is_saved():
-    objective = bt.objectives.ValidationLoss(0.3)
+    objective = bt.objectives.ValidationLoss(validation_split=0.3)
     copy = type(objective).from_config(objective.get_config())
     assert copy.validation_split == 0.3
 
