@@ -91,8 +91,9 @@ def mean_of_all(targets, outputs):
 
 
 def fit(method, loss):
-    hp, inputs = space(), keras.Input((3,))
-    model = bt.BilevelModel(inputs, dense(hp)(inputs), hyperparameters=hp)
+    hp, inputs = bt.HyperparameterSpace(l2=bt.Positive(1.0)), keras.Input((3,))
+    layer = bt.HyperDense(2, kernel_regularizer=bt.L2(hp["l2"]))
+    model = bt.BilevelModel(inputs, layer(inputs), hyperparameters=hp)
     model.compile("sgd", loss, method=method, run_eagerly=True)
     x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
     model.fit(x, y, 4, validation_data=(x, y), verbose=0)

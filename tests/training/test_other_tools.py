@@ -24,7 +24,7 @@ def make(X, y, units=4, validation_split=0.0):
         loss="categorical_crossentropy" if activation else "mse",
         hyper_optimizer=keras.optimizers.Adam(0.1),
         method=bt.DeltaSTN(train_steps=1),
-        objective=bt.objectives.ValidationLoss(validation_split),
+        objective=bt.objectives.ValidationLoss(validation_split=validation_split),
     )
     return model
 

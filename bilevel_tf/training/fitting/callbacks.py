@@ -111,7 +111,7 @@ class FitCallback(keras.callbacks.Callback):
     def _stop_if(self, bad, when, data="training and validation data"):
         if not bad:
             return
-        lost = explain_lost(self.model.hyperparameters, self._start)
+        causes = self._list_causes(data)
         for variable, value in self._kept:
             variable.assign(value)
         vars(self.model.progress).update(self._progress)
@@ -121,12 +121,21 @@ class FitCallback(keras.callbacks.Callback):
             f"{', '.join(shown)} became NaN or infinite {when} of epoch "
             f"{self._epoch + 1}. Weights, responses, hyperparameters and optimizers "
             f"have been restored to their values at the start of this epoch. "
-            f"{lost or _USUAL_CAUSES.format(data=data)}"
+            f"{causes}"
         )
         if not self._terminate:
             raise FloatingPointError(message)
         self.model.stop_training = True
         warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _list_causes(self, data):
+        space = self.model.hyperparameters
+        lost = explain_lost(space, self._start)
+        if not lost:
+            return _USUAL_CAUSES.format(data=data)
+        # A step that is too large ends in NaN as well, one outer step later.
+        unsure = np.any(np.isnan(space.unconstrained))
+        return f"{lost} Or look for NaN in the {data}." if unsure else lost
 
     def _list_variables(self):
         model = self.model

@@ -45,8 +45,6 @@ def explain_lost(space: HyperparameterSpace, before: np.ndarray) -> str:
         name
         for name in find_lost(space)
         if not np.array_equal(present[space.slices[name]], before[space.slices[name]])
-        # NaN does not come from a step that is too large.
-        and not np.any(np.isnan(present[space.slices[name]]))
     ]
     if not lost:
         return ""
