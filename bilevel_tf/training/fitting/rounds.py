@@ -50,7 +50,8 @@ class Outer:
 
     def __post_init__(self):
         self._made_for: Any = None
-        self.release()
+        self._iterator: Iterator | None = None
+        self._data: Iterable | None = None
 
     def iterator_at(self, outer_steps: int) -> Iterator:
         """Return the iterator whose next element is for this outer step.
@@ -64,8 +65,8 @@ class Outer:
         specs = None if self.recent is None else self.recent.specs
         if self._iterator is None or self._made_for != (outer_steps, specs):
             self.release()
-            self._data = self.feed(outer_steps)
-            self._iterator = iter(self._data)
+            self._data = data = self.feed(outer_steps)
+            self._iterator = iter(data)
         self._made_for = outer_steps + 1, specs
         return self._iterator
 
@@ -74,8 +75,8 @@ class Outer:
 
         The iterator goes first: as long as it lives it may call what the data set has.
         """
-        self._iterator: Iterator | None = None
-        self._data: Iterable | None = None
+        self._iterator = None
+        self._data = None
 
 
 def make_train_function(model: keras.Model) -> Callable:
