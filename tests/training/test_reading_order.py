@@ -1,5 +1,6 @@
 """Every epoch reads every example once, and a user's code runs as under plain Keras."""
 
+import contextlib
 import threading
 import time
 import warnings
@@ -10,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.training.data.py_datasets import InTurn, read_owned
+from bilevel_tf.training.data.recent_batches import RecentBatches
 
 COUNT, SIZE = 64, 8
 
@@ -214,3 +217,33 @@ def test_a_validation_cache_in_a_file(tmp_path):
     valid = valid.cache(str(tmp_path / "cache"))
     result = train(False, bt.methods.T1T2(train_steps=3), Reading(), valid)
     assert result == pytest.approx([*means(0, COUNT), *means(100, 24)])
+
+
+def test_batches_have_memory_of_their_own():
+    """TensorFlow may write into what it is fed under a strategy."""
+    x, other = np.arange(6.0).reshape(3, 2), tf.ones((3, 2))
+    batch = {"x": x[1:], "more": [other, None]}, None
+
+    class Given(keras.utils.PyDataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return batch
+
+    for read in InTurn(Given(), contextlib.nullcontext())[0], next(read_owned([batch])):
+        assert read[1] is None
+        assert read[0]["more"][1] is None
+        np.testing.assert_array_equal(read[0]["x"], x[1:])
+        assert not np.shares_memory(read[0]["x"], x)
+        assert not np.shares_memory(read[0]["more"][0], np.asarray(other))
+
+
+def test_recent_batches_are_not_written_to():
+    kept = tf.reshape(tf.range(128.0), (64, 2))
+    recent = RecentBatches(1, 1)
+    recent.keep((kept,), 0)
+    feed = recent.feed(1, type("Progress", (), {"outer_steps": 0}))
+    fed = next(iter(feed))[0]
+    np.testing.assert_array_equal(fed, kept[None])
+    assert not np.shares_memory(np.asarray(fed), np.asarray(kept))

@@ -239,6 +239,40 @@ def find_equal_noise(make_layer, strategy):
     return float(np.mean(np.equal(one, two)))
 
 
+class Views(keras.utils.PyDataset):
+    """Batches that are parts of the user's arrays, and no copies."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x) // BATCH
+
+    def __getitem__(self, index):
+        part = slice(index * BATCH, (index + 1) * BATCH)
+        return self.x[part], self.y[part]
+
+
+def generate_views(dataset):
+    """The batches of a data set, without end."""
+    while True:
+        yield from (dataset[index] for index in range(len(dataset)))
+
+
+def fit_on_views(strategy, generator):
+    """Whether a fit leaves the arrays of `PyDataset`s, or a generator, as they were."""
+    with strategy.scope():
+        model = penalized(bt.DeltaSTN(train_steps=1))
+    training, validation = Views(*generate(20 * BATCH, 0)), Views(*generate(24, 1))
+    arrays = training.x, training.y, validation.x, validation.y
+    before = [array.copy() for array in arrays]
+    x = generate_views(training) if generator else training
+    more = {"epochs": 2, "validation_data": validation, "shuffle": False}
+    model.fit(x, steps_per_epoch=20, verbose=0, **more)
+    return all(map(np.array_equal, before, arrays))
+
+
 def make_strategy():
     """Two logical CPUs."""
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -262,6 +296,8 @@ def main(names):
     results = {name: compare(name, strategy) for name in names}
     results["refused"] = {name: refuse(name, strategy) for name in REFUSED}
     results["noise"] = find_equal_noise(bt.HyperGaussianNoise, strategy)
+    kinds = (False, True) * 3
+    results["intact"] = [fit_on_views(strategy, generator) for generator in kinds]
     results["dropout"] = find_equal_noise(bt.HyperDropout, strategy)
     sys.stdout.write(json.dumps(results) + "\n")
 

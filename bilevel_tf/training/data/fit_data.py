@@ -1,6 +1,8 @@
 """The data given to `fit`, made ready for inner and outer steps."""
 
+import contextlib
 import threading
+import types
 from typing import Any
 
 import keras
@@ -16,7 +18,11 @@ from bilevel_tf.training.data.fit_arguments import (
     check_fit_arguments,
     choose_batch_size,
 )
-from bilevel_tf.training.data.py_datasets import InTurn, runs_in_one_thread
+from bilevel_tf.training.data.py_datasets import (
+    InTurn,
+    read_owned,
+    runs_in_one_thread,
+)
 from bilevel_tf.training.data.recent_batches import RecentBatches
 from bilevel_tf.training.data.validation_data import check_validation, split_validation
 from bilevel_tf.training.data.validation_feed import OuterFeed
@@ -75,16 +81,20 @@ def _split(model, data, validation_data, share):
 def _read_in_turn(data, validation_data):
     """Let the training data wait while outer steps read validation data, and reverse.
 
-    A user who asks for parallel workers has code that may run in parallel.
+    A user who asks for parallel workers has code that may run in parallel. All batches
+    are copies of the user's.
     """
-    if not isinstance(validation_data, keras.utils.PyDataset):
-        return data, validation_data
     lock = threading.Lock()
     x, *rest = data
-    x = InTurn(x, lock) if runs_in_one_thread(x) else x
-    if runs_in_one_thread(validation_data):
-        validation_data = InTurn(validation_data, lock)
-    return (x, *rest), validation_data
+    if isinstance(x, types.GeneratorType):
+        x = read_owned(x)
+    return (_put_in_turn(x, lock), *rest), _put_in_turn(validation_data, lock)
+
+
+def _put_in_turn(data, lock):
+    if not isinstance(data, keras.utils.PyDataset):
+        return data
+    return InTurn(data, lock if runs_in_one_thread(data) else contextlib.nullcontext())
 
 
 def _make_feed(model, data, validation_data, arguments):

@@ -1,8 +1,8 @@
 """How the user's `PyDataset`s and generators are read."""
 
 import itertools
-import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -17,14 +17,18 @@ class InTurn(keras.utils.PyDataset):
     """A `PyDataset` whose code runs in one thread at a time.
 
     `fit` reads training data in the background, and outer steps read validation data in
-    the meantime. A user's code does not expect that; the two wait for each other.
+    the meantime. A user's code does not expect that; the two wait for each other. Its
+    arrays are copied, as `own_arrays` says.
 
     Args:
         dataset: The user's `PyDataset`.
-        lock: What data sets that are read in turn share.
+        lock: What data sets that are read in turn share. A data set whose code may run
+            in parallel has a context that locks nothing.
     """
 
-    def __init__(self, dataset: keras.utils.PyDataset, lock: threading.Lock):
+    def __init__(
+        self, dataset: keras.utils.PyDataset, lock: AbstractContextManager[Any]
+    ):
         super().__init__(
             workers=dataset.workers,
             use_multiprocessing=dataset.use_multiprocessing,
@@ -40,7 +44,7 @@ class InTurn(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         with self._lock:
-            return self._dataset[index]
+            return own_arrays(self._dataset[index])
 
     def on_epoch_begin(self) -> None:
         with self._lock:
@@ -79,6 +83,26 @@ class KeptBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         return self._batches[index]
+
+
+def own_arrays(batch: Any) -> Any:
+    """Return a batch of the user's with copies of its arrays.
+
+    `tf.data` takes a NumPy array without copying it, and a strategy cuts it into a part
+    for each replica. TensorFlow forgets that the memory of a part is not its own, and
+    writes results there: a user whose batch is `x[8:16]` would find `x` changed.
+    """
+    return keras.tree.map_structure(_copy_array, batch)
+
+
+def _copy_array(array):
+    return np.array(array) if isinstance(array, (np.ndarray, tf.Tensor)) else array
+
+
+def read_owned(generator: Iterator) -> Iterator:
+    """Yield the batches of a user's generator as `own_arrays` returns them."""
+    for batch in generator:
+        yield own_arrays(batch)
 
 
 def runs_in_one_thread(dataset: Any) -> bool:

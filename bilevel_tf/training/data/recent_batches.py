@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -71,7 +72,9 @@ class RecentBatches:
         def stacks() -> Iterator:
             while True:
                 kept = self._select(batches, progress.outer_steps % self.outer_steps)
-                yield keras.tree.map_structure(lambda *each: tf.stack(each), *kept)
+                # Not `tf.stack`, which of one batch makes no copy: TensorFlow would
+                # take its memory for its own, as `own_arrays` says.
+                yield keras.tree.map_structure(lambda *each: np.stack(each), *kept)
 
         specs = [
             tf.TensorSpec((batches, *spec.shape), spec.dtype) for spec in self.specs
