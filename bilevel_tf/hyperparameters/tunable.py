@@ -87,11 +87,11 @@ class Tunable:
     >>> inputs = keras.Input((3,))
     >>> outputs = SoftThreshold(hp["threshold"])(inputs)
     >>> model = bt.BilevelModel(inputs, outputs, hyperparameters=hp)
-    >>> model.compile(loss="mse", method=bt.methods.T1T2())
+    >>> model.compile(loss="mse", method=bt.methods.T1T2(train_steps=1))
     >>> x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
     >>> history = model.fit(x, 0.5 * x, validation_data=(x, 0.5 * x), verbose=0)
-    >>> hp.values()["threshold"] == 0.2
-    False
+    >>> abs(hp.values()["threshold"] - 0.2) > 1e-3
+    True
     >>> SoftThreshold(-1.0, name="mine")
     Traceback (most recent call last):
         ...

@@ -75,10 +75,11 @@ class CrossValidation(Objective):
     >>> model.compile(
     ...     "sgd",
     ...     loss="mse",
-    ...     method=bt.methods.T1T2(),
+    ...     method=bt.methods.T1T2(train_steps=1),
     ...     objective=bt.CrossValidation(folds=3),
     ... )
-    >>> history = model.fit(np.ones((12, 3)), np.ones((12, 1)), batch_size=2, verbose=0)
+    >>> x, y = np.random.default_rng(0).normal(size=(2, 12, 3))
+    >>> history = model.fit(x, y[:, :1], batch_size=6, verbose=0)
     >>> "cv_loss" in history.history
     True
 
