@@ -13,7 +13,7 @@ from bilevel_tf.objectives.objective import Objective
 def combine_outer_loss(
     model: keras.Model, objective: Objective, loss: Any, loss_weights: Any
 ) -> _keras.CombinedLoss | None:
-    """Return the outer loss of all outputs, or `None` if there is none of its own.
+    """Return the outer loss of all outputs, or `None` if `compile` was given none.
 
     What `compile` was given is kept, so that the network finds it and it is saved.
 
@@ -24,7 +24,7 @@ def combine_outer_loss(
         loss_weights: The `outer_loss_weights` given to `compile`.
 
     Raises:
-        TypeError: If it holds something that is no loss.
+        TypeError: If a part of it is not a loss.
         ValueError: If a name is unknown, there is not one loss per output, weights are
             given without a loss, the objective does not judge by such a loss, or a
             final activation does not fit it.

@@ -119,7 +119,7 @@ def _unpack(validation_data):
     """Return validation data as x, y and weights, three in number, or as a data set.
 
     Raises:
-        ValueError: If there are none, or parts too many.
+        ValueError: If there are no validation data, or the tuple has too many parts.
         TypeError: If they are of a kind that `fit` does not take.
     """
     if isinstance(validation_data, _KINDS):
