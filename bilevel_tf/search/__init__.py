@@ -1,6 +1,8 @@
 """Searches over hyperparameters, to compare one fit with."""
 
 from bilevel_tf.search.bayesian_search import BayesianSearch
+from bilevel_tf.search.comparison.compare import compare
+from bilevel_tf.search.comparison.comparison_result import ComparisonResult
 from bilevel_tf.search.grid_search import GridSearch
 from bilevel_tf.search.hyperband import Hyperband
 from bilevel_tf.search.random_search import RandomSearch
@@ -9,9 +11,11 @@ from bilevel_tf.search.trial import TrialResult
 
 __all__ = [
     "BayesianSearch",
+    "ComparisonResult",
     "GridSearch",
     "Hyperband",
     "RandomSearch",
     "SearchResult",
     "TrialResult",
+    "compare",
 ]

@@ -9,6 +9,29 @@ import keras
 from bilevel_tf.search.trial import TrialResult
 
 
+def make_bar(total: int | None, verbose: Any, unit: str) -> keras.utils.Progbar:
+    """Return Keras's progress bar.
+
+    Args:
+        total: Number of units, or `None` if it is not known.
+        verbose: 0, 1, 2 or "auto", as in Keras.
+        unit: Name of a unit.
+
+    Raises:
+        ValueError: If `verbose` is something else.
+    """
+    if verbose not in ("auto", 0, 1, 2):
+        raise ValueError(
+            f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}"
+        )
+    return keras.utils.Progbar(
+        total,
+        verbose=1 if verbose == "auto" else int(verbose),
+        stateful_metrics=["best_score"],
+        unit_name=unit,
+    )
+
+
 class ProgressBar:
     """Shows how many trials are finished, and the best score.
 
@@ -24,16 +47,7 @@ class ProgressBar:
     def __init__(
         self, total: int | None, verbose: Any, finished: Iterable[TrialResult]
     ):
-        if verbose not in ("auto", 0, 1, 2):
-            raise ValueError(
-                f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}"
-            )
-        self._bar = keras.utils.Progbar(
-            total,
-            verbose=1 if verbose == "auto" else int(verbose),
-            stateful_metrics=["best_score"],
-            unit_name="trial",
-        )
+        self._bar = make_bar(total, verbose, "trial")
         self._count, self._best = 0, math.inf
         for trial in finished:
             self.add(trial)

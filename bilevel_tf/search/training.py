@@ -70,7 +70,11 @@ class Trainer:
         )
 
     def train_alone(
-        self, values: Mapping[str, Any], seed: int, epochs: int
+        self,
+        values: Mapping[str, Any],
+        seed: int,
+        epochs: int,
+        callback: keras.callbacks.Callback | None = None,
     ) -> tuple[BilevelModel, "Run"]:
         """Train a new model, which belongs to the caller.
 
@@ -78,6 +82,7 @@ class Trainer:
             values: The hyperparameters by name.
             seed: The seed.
             epochs: Number of epochs.
+            callback: A callback of the caller, or `None`.
 
         Returns:
             The model and its losses.
@@ -85,7 +90,7 @@ class Trainer:
         self._model = None
         model = self.start(seed, values)
         self._model = None
-        return model, self._fit(model, Proposal((), epochs), seed)
+        return model, self._fit(model, Proposal((), epochs), seed, callback)
 
     def start(self, seed: int, values: Mapping[str, Any]) -> BilevelModel:
         """Return a model with new weights, which holds these hyperparameters.
@@ -103,7 +108,13 @@ class Trainer:
         self._model.hyperparameters.assign(values)
         return self._model
 
-    def _fit(self, model: BilevelModel, proposal: Proposal, seed: int) -> "Run":
+    def _fit(
+        self,
+        model: BilevelModel,
+        proposal: Proposal,
+        seed: int,
+        callback: keras.callbacks.Callback | None = None,
+    ) -> "Run":
         setting = self.setting
         x, y, weight = setting.training
         keras.utils.set_random_seed(_seed_at(seed, proposal.initial_epoch))
@@ -119,7 +130,7 @@ class Trainer:
             epochs=proposal.epochs,
             validation_data=setting.validation,
             verbose=0,
-            callbacks=[watch],
+            callbacks=[watch, *([callback] if callback else [])],
         )
         losses = dict(watch.last)
         if setting.test is not None and not watch.diverged:

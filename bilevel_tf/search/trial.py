@@ -92,7 +92,7 @@ class TrialResult:
     def to_record(self) -> dict[str, Any]:
         """Return a dict for JSON, in which `None` stands for what is not finite."""
         return {
-            name: _to_plain(getattr(self, name))
+            name: to_plain(getattr(self, name))
             for name in [field.name for field in dataclasses.fields(self)]
         }
 
@@ -113,23 +113,25 @@ class TrialResult:
         found = {name: record[name] for name in names}
         if isinstance(found["point"], list):
             found["point"] = tuple(found["point"])
-        found["score"] = _to_number(found["score"])
-        found["validation"] = [_to_number(loss) for loss in found["validation"]]
-        found["losses"] = {n: _to_number(v) for n, v in found["losses"].items()}
+        found["score"] = to_number(found["score"])
+        found["validation"] = [to_number(loss) for loss in found["validation"]]
+        found["losses"] = {n: to_number(v) for n, v in found["losses"].items()}
         return cls(**found)
 
 
-def _to_plain(value):
+def to_plain(value: Any) -> Any:
+    """Return a value for JSON, in which `None` stands for what is not finite."""
     if isinstance(value, dict):
-        return {name: _to_plain(part) for name, part in value.items()}
+        return {name: to_plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_plain(part) for part in value]
+        return [to_plain(part) for part in value]
     if isinstance(value, (np.ndarray, np.generic)):
-        return _to_plain(value.tolist())
+        return to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def _to_number(value):
+def to_number(value: Any) -> Any:
+    """Return a number that `to_plain` may have made `None`."""
     return math.inf if value is None else value

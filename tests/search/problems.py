@@ -56,7 +56,7 @@ def network():
 
 def run(search, build=ridge, **arguments):
     """Run a search quietly."""
-    (x, y), validation, test = data()
+    (x, y), validation, _ = data()
     defaults = {"validation_data": validation, "batch_size": 8, "verbose": 0}
     return search.run(build, x, y, **{**defaults, **arguments})
 
