@@ -71,7 +71,7 @@ class Trainer:
 
     def train_alone(
         self,
-        values: Mapping[str, Any],
+        values: Mapping[str, Any] | None,
         seed: int,
         epochs: int,
         callback: keras.callbacks.Callback | None = None,
@@ -79,7 +79,7 @@ class Trainer:
         """Train a new model, which belongs to the caller.
 
         Args:
-            values: The hyperparameters by name.
+            values: The hyperparameters by name, or `None` for the initial ones.
             seed: The seed.
             epochs: Number of epochs.
             callback: A callback of the caller, or `None`.
@@ -92,12 +92,12 @@ class Trainer:
         self._model = None
         return model, self._fit(model, Proposal((), epochs), seed, callback)
 
-    def start(self, seed: int, values: Mapping[str, Any]) -> BilevelModel:
+    def start(self, seed: int, values: Mapping[str, Any] | None) -> BilevelModel:
         """Return a model with new weights, which holds these hyperparameters.
 
         Args:
             seed: The seed of the initial weights.
-            values: The hyperparameters by name.
+            values: The hyperparameters by name, or `None` for the initial ones.
         """
         new = build_model(self.setting.build, seed)
         if self._model is None or not _adopt(self._model, new):
@@ -105,7 +105,9 @@ class Trainer:
             self._model = new
         # The traced function holds this object.
         vars(self._model.progress).update(vars(Progress()))
-        self._model.hyperparameters.assign(values)
+        space = self._model.hyperparameters
+        initial = {name: scale.initial for name, scale in space.scales.items()}
+        space.assign(initial if values is None else values)
         return self._model
 
     def _fit(

@@ -35,49 +35,62 @@ def fit_once(
         RuntimeWarning: If the fit diverges.
     """
     start = time.perf_counter()
-    model = build_model(setting.build, seed)
-    _check_new_space(model)
-    watch = _Clock(judge_name(model), start)
-    x, y, weight = setting.training
-    diverged = False
+    clock = _Clock(start)
     if method is None:
-        initial = model.hyperparameters.values()
-        trainer = Trainer(setting)
-        model, _ = trainer.train_alone(initial, seed, setting.epochs, watch)
-        diverged = not np.all(np.isfinite(watch.validation))
+        model, reason = _fit_held(setting, seed, clock)
     else:
-        recompile(model, method)
-        keras.utils.set_random_seed(seed)
-        try:
-            model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                batch_size=setting.batch_size,
-                epochs=setting.epochs,
-                validation_data=setting.validation,
-                verbose=0,
-                callbacks=[watch],
-            )
-        except FloatingPointError as error:
-            diverged = True
-            watch.note(math.inf, model)
-            _warn(row, seed, str(error))
-    if method is None and diverged:
-        _warn(row, seed, "Its loss became NaN or infinite.")
+        model, reason = _fit_by(method, setting, seed, clock)
+    diverged = reason is not None
+    if diverged:
+        warnings.warn(
+            f"The fit of '{row}' with seed {seed} diverged, and counts as the worst. "
+            f"{reason}",
+            RuntimeWarning,
+            stacklevel=4,  # the call of `compare`
+        )
     losses = {} if diverged or not setting.test else evaluate_test(model, setting)
     values = model.hyperparameters.values()
     return ComparedRun(
         row=row,
         seed=seed,
         values={name: np.asarray(value).tolist() for name, value in values.items()},
-        validation=watch.validation,
-        steps=watch.steps,
-        seconds=watch.seconds,
-        final=math.inf if diverged else watch.validation[-1],
+        validation=clock.validation,
+        steps=clock.steps,
+        seconds=clock.seconds,
+        final=math.inf if diverged else clock.validation[-1],
         test=find_test(losses),
         diverged=diverged,
     )
+
+
+def _fit_held(setting, seed, clock):
+    """Train at the initial hyperparameters; return the model, and why it diverged."""
+    model, run = Trainer(setting).train_alone(None, seed, setting.epochs, clock)
+    return model, "Its loss became NaN or infinite." if run.diverged else None
+
+
+def _fit_by(method, setting, seed, clock):
+    """Train and tune by a method; return the model, and why it diverged."""
+    model = build_model(setting.build, seed)
+    _check_new_space(model)
+    recompile(model, method)
+    keras.utils.set_random_seed(seed)
+    x, y, weight = setting.training
+    try:
+        model.fit(
+            x,
+            y,
+            sample_weight=weight,
+            batch_size=setting.batch_size,
+            epochs=setting.epochs,
+            validation_data=setting.validation,
+            verbose=0,
+            callbacks=[clock],
+        )
+    except FloatingPointError as error:
+        clock.note(math.inf, model)
+        return model, str(error)
+    return model, None
 
 
 def train_again(
@@ -105,16 +118,16 @@ def train_again(
 class _Clock(keras.callbacks.Callback):
     """Notes validation loss, steps and seconds after every epoch."""
 
-    def __init__(self, judge: str, start: float):
+    def __init__(self, start: float):
         super().__init__()
         self.validation: list[float] = []
         self.steps: list[float] = []
         self.seconds: list[float] = []
-        self._judge, self._start = judge, start
+        self._start = start
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Note them."""
-        self.note(float((logs or {})[self._judge]), self.model)
+        self.note(float((logs or {})[judge_name(self.model)]), self.model)
 
     def note(self, loss: float, model: BilevelModel) -> None:
         """Note a validation loss, and what it has cost."""
@@ -132,12 +145,3 @@ def _check_new_space(model):
             "tuned before, and a fit would begin there. "
             f"Received: values {space.values()}"[:500]
         )
-
-
-def _warn(row, seed, reason):
-    warnings.warn(
-        f"The fit of '{row}' with seed {seed} diverged, and counts as the worst. "
-        f"{reason}",
-        RuntimeWarning,
-        stacklevel=5,  # the call of `compare`
-    )

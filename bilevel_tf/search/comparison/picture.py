@@ -33,6 +33,8 @@ def draw(runs: dict[str, list[ComparedRun]], path: Any) -> Any:
                 color=line.get_color(),
             )
         axis.set(xscale="log", xlabel=_LABELS[by])
+        # Labels between the powers of ten would lie over each other.
+        axis.xaxis.minorticks_off()
     axes[0].set_ylabel("best validation loss so far")
     axes[1].legend()
     if path is not None:
