@@ -1,0 +1,106 @@
+"""Figures 5 and 6: validation loss against time and steps, and schedules of λ."""
+
+import matplotlib as mpl
+import numpy as np
+
+from . import searches
+from .summary import gather_rows, group_by_size
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def draw(results, folder):
+    """Draw the figures of a problem; return their paths.
+
+    Args:
+        results: The `Results`.
+        folder: Folder in which the figures are written.
+    """
+    paths = []
+    for title, records in group_by_size(results.read()).items():
+        name = title.replace(", ", "_").replace(" ", "_")
+        rows = {
+            label: list(by_seed.values())
+            for label, by_seed in gather_rows(records).items()
+            if all("error" not in record for record in by_seed.values())
+        }
+        for kind, draw_one in (("loss", draw_losses), ("schedule", draw_schedules)):
+            figure = draw_one(rows, records)
+            path = folder / f"{name}_{kind}.png"
+            figure.suptitle(title)
+            figure.tight_layout()
+            figure.savefig(path, dpi=120)
+            plt.close(figure)
+            paths.append(path)
+    return paths
+
+
+def mean_over_seeds(records, read):
+    """Return the mean of what `read` gives of records, over their common length."""
+    lists = [read(record) for record in records]
+    length = min(map(len, lists))
+    return np.mean([each[:length] for each in lists], axis=0)
+
+
+def is_tuned(records):
+    """Return whether the runs of a row tune hyperparameters."""
+    return all(record["run"].method for record in records)
+
+
+def draw_losses(rows, records):
+    """Draw the best validation loss so far against seconds and steps."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    labels = {"cpu_seconds": "CPU seconds", "steps": "plain training steps"}
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
+        for name, of_row in rows.items():
+            if not is_tuned(of_row) and name != "fixed":
+                continue
+            tuned = key == "steps" and is_tuned(of_row)
+            factor = searches.STEP_COST if tuned else 1.0
+            cost = factor * mean_over_seeds(of_row, lambda r, key=key: r[key])
+            losses = mean_over_seeds(
+                of_row, lambda r: np.minimum.accumulate(r["val_loss"])
+            )
+            axis.plot(cost, losses, label=name)
+        for name in searches.NAMES:
+            draw_search(axis, searches.read_trials(records, name), name, key)
+        axis.set(xscale="log", xlabel=label, ylabel="best validation loss")
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def draw_search(axis, trials, name, key):
+    """Draw the best final validation loss of a search after each of its points."""
+    if not trials:
+        return
+    seeds = searches.search_seeds(trials)
+    costs = [sum(t.records[s][key][-1] for s in seeds) for t in trials]
+    losses = np.minimum.accumulate([trial.loss(seeds) for trial in trials])
+    axis.step(np.cumsum(costs), losses, "k--", where="post", label=f"{name} search")
+
+
+def draw_schedules(rows, records):
+    """Draw the hyperparameters of all tuned rows against steps."""
+    tuned = {name: of_row for name, of_row in rows.items() if is_tuned(of_row)}
+    names = next(iter(records.values()))["hyperparameters"][-1]
+    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 4))
+    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+        for label, of_row in tuned.items():
+            values = mean_over_seeds(
+                of_row, lambda r, name=name: [v[name] for v in r["hyperparameters"]]
+            )
+            steps = mean_over_seeds(of_row, lambda r: r["steps"])
+            axis.plot(steps, values, label=label)
+        for search in searches.NAMES:
+            trials = searches.read_trials(records, search)
+            if trials:
+                (*_, index) = searches.choose(trials).values()
+                best = dict(trials[index].values)[name]
+                axis.axhline(best, color="k", ls="--", label=f"{search} search")
+        values = [r["hyperparameters"][-1][name] for r in records.values()]
+        if min(values) > 0 and max(values) > 100 * min(values):
+            axis.set_yscale("log")
+        axis.set(title=name, xlabel="steps")
+    np.atleast_1d(axes)[0].legend(fontsize=7)
+    return figure
