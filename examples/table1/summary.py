@@ -99,12 +99,13 @@ def differences_table(rows, reference):
             continue
         line = [label, str(len(common))]
         for key in ("val_loss", "test_loss"):
-            pairs = [(by_seed[s], rows[reference][s]) for s in common]
-            differences = np.subtract(
-                *[[final(r, key) for r in p] for p in zip(*pairs, strict=True)]
+            ours, theirs = (
+                [final(of_row[seed], key) for seed in common]
+                for of_row in (by_seed, rows[reference])
             )
+            differences = np.subtract(ours, theirs)
             mean, error = mean_and_error(differences)
-            line += [show(differences), f"{mean / error:+.1f}"]
+            line += [show(differences), f"{mean / error:+.1f}" if error > 0 else "–"]
         lines.append(line)
     head = ["row", "seeds", "final validation", "in errors", "final test", "in errors"]
     return f"Paired differences from “{reference}”:\n\n{table(head, lines)}"
