@@ -5,6 +5,8 @@ import dataclasses
 import pathlib
 import time
 
+import tensorflow as tf
+
 from . import figures, searches, summary, training
 from .problems import PROBLEMS
 from .results import Results
@@ -131,9 +133,9 @@ class Table:
             last = record["hyperparameters"][-1]
             self.run_point(seed, tuple(last.items()), run.label)
 
-    def run_point(self, seed, values, of):
-        """Train at fixed values; return the record."""
-        return self.run(self._make_run("point", seed, initial=values, of=of))
+    def run_point(self, seed, values, of, turn=0):
+        """Train at fixed values; return the record. `turn` is as in `run`."""
+        return self.run(self._make_run("point", seed, initial=values, of=of), turn)
 
     def _make_run(self, row, seed, **settings):
         args = self._args
@@ -141,14 +143,15 @@ class Table:
         common = {"epochs": epochs, "scale": args.scale, "split": args.split}
         return Run(self._name, row, seed, **common, **settings)
 
-    def run(self, run):
+    def run(self, run, turn=0):
         """Return the record of a run, from the results or trained now.
 
         It is `None` if another process is to train it, which has another `--part`.
+        Seeds take turns; `turn` is added to the seed.
         """
         found = self.results.read().get(run.key)
         part, parts = self._args.part
-        if found is not None or run.number % parts != part:
+        if found is not None or (run.seed + turn) % parts != part:
             return found
         if self._data is None:
             self._data = self.problem.load(run.scale, run.split)
@@ -178,6 +181,8 @@ def report(run, record, seconds):
 def main(argv=None):
     """Do what the command line says."""
     args = parse(argv)
+    # Every run has functions of its own, which TensorFlow takes for retracing.
+    tf.get_logger().setLevel("ERROR")
     for name in args.problem:
         if args.command == "run":
             Table(name, args).run_all()

@@ -20,10 +20,12 @@ def draw(results, folder):
     paths = []
     for title, records in group_by_size(results.read()).items():
         name = title.replace(", ", "_").replace(" ", "_")
+        records = {k: record for k, record in records.items() if "error" not in record}
+        if not records:
+            continue
         rows = {
             label: list(by_seed.values())
             for label, by_seed in gather_rows(records).items()
-            if all("error" not in record for record in by_seed.values())
         }
         for kind, draw_one in (("loss", draw_losses), ("schedule", draw_schedules)):
             figure = draw_one(rows, records)

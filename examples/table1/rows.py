@@ -108,9 +108,9 @@ class Run:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)
 
     @property
-    def number(self):
-        """A number that depends on the settings alone."""
-        return int(hashlib.sha256(self.key.encode()).hexdigest()[:16], 16)
+    def digest(self):
+        """The settings as a short name."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
 
     @property
     def label(self):

@@ -58,7 +58,8 @@ def run_search(table, name, args, seeds):
     for index, point in enumerate(draw_points(table.problem, args.search_points)):
         values, of = tuple(point.items()), f"{name} {index}"
         records = {
-            seed: table.run_point(seed, values, of) for seed in range(args.search_seeds)
+            seed: table.run_point(seed, values, of, turn=index)
+            for seed in range(args.search_seeds)
         }
         trials.append(Trial(values, records))
     if any(record is None for trial in trials for record in trial.records.values()):

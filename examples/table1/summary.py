@@ -78,7 +78,7 @@ def losses_table(rows, records):
                 show([final(r, "val_loss") for r in retrained.values()]),
                 show([final(r, "test_loss") for r in retrained.values()]),
                 show_hyperparameters(by_seed.values()),
-                show([r["cpu_seconds"][-1] for r in by_seed.values()], 1),
+                show([t for r in by_seed.values() for t in r["cpu_seconds"][-1:]], 1),
             ]
         )
     head = [

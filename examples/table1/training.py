@@ -78,7 +78,7 @@ def forget_unfinished(run, folder):
 
 def place_unfinished(run, folder):
     """Return the folder in which a long run is saved until it ends."""
-    return folder / "unfinished" / f"{run.number:016x}"
+    return folder / "unfinished" / run.digest
 
 
 def free_memory():
