@@ -20,6 +20,7 @@ from bilevel_tf import (
     posterior,
     regularizers,
     scales,
+    search,
 )
 from bilevel_tf.hyperparameters import HyperparameterSpace, Tunable
 from bilevel_tf.hyperparameters.pass_in_force import sampling
@@ -87,4 +88,5 @@ __all__ = [
     "regularizers",
     "sampling",
     "scales",
+    "search",
 ]

@@ -26,6 +26,7 @@ ROOMS = (
     "methods",
     "posterior",
     "training",
+    "search",
 )
 
 
