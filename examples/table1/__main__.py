@@ -5,12 +5,14 @@ import dataclasses
 import pathlib
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from . import figures, searches, summary, training
 from .problems import PROBLEMS
 from .results import Results
-from .rows import ROWS, SEARCHES, Row, Run
+from .rows import ROWS, Row, Run
+from .searches import SEARCHES
 
 
 def parse_seeds(text):
@@ -53,6 +55,7 @@ def add_run_arguments(run):
     add("--retrain", action="store_true", help="train last values from scratch")
     add("--search-points", type=int, default=30)
     add("--search-seeds", type=int, default=2, help="seeds per point, from 0")
+    add("--workers", type=int, default=1, help="processes of a search")
     add("--point", nargs="+", help="one point: name=value for each hyperparameter")
     add("--hold-sigma", action="store_true", help="keep perturbation scales")
     add("--hyper-optimizer", help="a constructor call")
@@ -108,7 +111,7 @@ class Table:
                 self.run_point(seed, values, "given")
         for name in args.rows:
             if name in SEARCHES:
-                searches.run_search(self, name, args, self._seeds)
+                self._run_search(name)
 
     def _run_row(self, name, row, seed):
         args = self._args
@@ -133,9 +136,21 @@ class Table:
             last = record["hyperparameters"][-1]
             self.run_point(seed, tuple(last.items()), run.label)
 
-    def run_point(self, seed, values, of, turn=0):
-        """Train at fixed values; return the record. `turn` is as in `run`."""
-        return self.run(self._make_run("point", seed, initial=values, of=of), turn)
+    def _run_search(self, name):
+        """Search, then train what the search has chosen on all seeds."""
+        args = self._args
+        sizes = {"points": args.search_points, "point_seeds": args.search_seeds}
+        found = self.run(self._make_run(name, 0, **sizes))
+        if found is None:
+            print(f"{self._name}: run {name} again when its part is there.", flush=True)
+            return
+        for values in dict.fromkeys(searches.chosen_values(found).values()):
+            for seed in self._seeds:
+                self.run_point(seed, values, name)
+
+    def run_point(self, seed, values, of):
+        """Train at fixed values; return the record."""
+        return self.run(self._make_run("point", seed, initial=values, of=of))
 
     def _make_run(self, row, seed, **settings):
         args = self._args
@@ -143,37 +158,45 @@ class Table:
         common = {"epochs": epochs, "scale": args.scale, "split": args.split}
         return Run(self._name, row, seed, **common, **settings)
 
-    def run(self, run, turn=0):
+    def run(self, run):
         """Return the record of a run, from the results or trained now.
 
-        It is `None` if another process is to train it, which has another `--part`.
-        Seeds take turns; `turn` is added to the seed.
+        It is `None` if another process is to train it, which has another `--part`:
+        seeds take turns.
         """
         found = self.results.read().get(run.key)
         part, parts = self._args.part
-        if found is not None or (run.seed + turn) % parts != part:
+        if found is not None or run.seed % parts != part:
             return found
         if self._data is None:
             self._data = self.problem.load(run.scale, run.split)
-        start = time.perf_counter()
-        record = training.train(run, self._data, self._args.output)
+        start, folder = time.perf_counter(), self._args.output
+        if run.row in SEARCHES:
+            record = searches.search(run, self._data, folder, self._args.workers)
+        else:
+            record = training.train(run, self._data, folder)
         self.results.append(run, record)
-        training.forget_unfinished(run, self._args.output)
+        training.forget_unfinished(run, folder)
         training.free_memory()
         report(run, record, time.perf_counter() - start)
-        return record
+        return {"run": run, **record}
 
 
 def report(run, record, seconds):
     """Print one line about a run."""
-    losses = {name: record[name][-1:] for name in ("val_loss", "test_loss")}
-    shown = ", ".join(f"{n} {v[0]:.4f}" for n, v in losses.items() if v)
-    values = record["hyperparameters"][-1].items() if record["epoch"] else ()
-    shown += "".join(f", {n} {v:.3g}" for n, v in values if isinstance(v, float))
-    shown += f", failed: {record['error'][:60]}" if "error" in record else ""
+    if run.row in SEARCHES:
+        best = min(searches.trial_losses(record))
+        shown = f"{len(record['trials'])} points, best validation {best:.4f}"
+    elif "error" in record:
+        shown = f"failed: {record['error'][:60]}"
+    else:
+        values = record["hyperparameters"][-1]
+        shown = f"validation {record['val_loss'][-1]:.4f}"
+        shown += f", test {record['test_loss'][-1]:.4f}, λ "
+        shown += " ".join(f"{np.mean(value):.3g}" for value in values.values())
     print(
-        f"{run.problem}: {run.label}, seed {run.seed}: {shown} "
-        f"({seconds:.1f} s, {record['peak_mib']} MiB)",
+        f"{run.problem}: {run.label}, seed {run.seed}: {shown} ({seconds:.1f} s, peak "
+        f"{training.peak_memory()} MiB)",
         flush=True,
     )
 

@@ -21,12 +21,10 @@ def draw(results, folder):
     for title, records in group_by_size(results.read()).items():
         name = title.replace(", ", "_").replace(" ", "_")
         records = {k: record for k, record in records.items() if "error" not in record}
-        if not records:
+        rows = gather_rows(records)
+        if not rows:
             continue
-        rows = {
-            label: list(by_seed.values())
-            for label, by_seed in gather_rows(records).items()
-        }
+        rows = {label: list(by_seed.values()) for label, by_seed in rows.items()}
         for kind, draw_one in (("loss", draw_losses), ("schedule", draw_schedules)):
             figure = draw_one(rows, records)
             path = folder / f"{name}_{kind}.png"
@@ -65,27 +63,28 @@ def draw_losses(rows, records):
                 of_row, lambda r: np.minimum.accumulate(r["val_loss"])
             )
             axis.plot(cost, losses, label=name)
-        for name in searches.NAMES:
-            draw_search(axis, searches.read_trials(records, name), name, key)
+        for name, found in searches.read_searches(records).items():
+            draw_search(axis, found, name, key)
         axis.set(xscale="log", xlabel=label, ylabel="best validation loss")
     axes[0].legend(fontsize=7)
     return figure
 
 
-def draw_search(axis, trials, name, key):
+def draw_search(axis, found, name, key):
     """Draw the best final validation loss of a search after each of its points."""
-    if not trials:
+    steps = np.cumsum([trial["steps"] for trial in found["trials"]])
+    total = searches.search_cost(found, key)
+    if total is None:
         return
-    seeds = searches.search_seeds(trials)
-    costs = [sum(t.records[s][key][-1] for s in seeds) for t in trials]
-    losses = np.minimum.accumulate([trial.loss(seeds) for trial in trials])
-    axis.step(np.cumsum(costs), losses, "k--", where="post", label=f"{name} search")
+    losses = np.minimum.accumulate(searches.trial_losses(found))
+    # All points take as many steps, and so about as long.
+    axis.step(steps * total / steps[-1], losses, "--", where="post", label=name)
 
 
 def draw_schedules(rows, records):
     """Draw the hyperparameters of all tuned rows against steps."""
     tuned = {name: of_row for name, of_row in rows.items() if is_tuned(of_row)}
-    names = next(iter(records.values()))["hyperparameters"][-1]
+    names = next(iter(rows.values()))[0]["hyperparameters"][-1]
     figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 4))
     for axis, name in zip(np.atleast_1d(axes), names, strict=True):
         for label, of_row in tuned.items():
@@ -94,13 +93,10 @@ def draw_schedules(rows, records):
             )
             steps = mean_over_seeds(of_row, lambda r: r["steps"])
             axis.plot(steps, values, label=label)
-        for search in searches.NAMES:
-            trials = searches.read_trials(records, search)
-            if trials:
-                (*_, index) = searches.choose(trials).values()
-                best = dict(trials[index].values)[name]
-                axis.axhline(best, color="k", ls="--", label=f"{search} search")
-        values = [r["hyperparameters"][-1][name] for r in records.values()]
+        for search, found in searches.read_searches(records).items():
+            best = dict(searches.chosen_values(found)[searches.WHOLE])[name]
+            axis.axhline(best, color="k", ls="--", label=search)
+        values = [r["hyperparameters"][-1][name] for of in rows.values() for r in of]
         if min(values) > 0 and max(values) > 100 * min(values):
             axis.set_yscale("log")
         axis.set(title=name, xlabel="steps")

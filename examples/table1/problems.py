@@ -78,10 +78,16 @@ class Problem:
             scales[name] = type(scale).from_config({**scale.get_config(), **change})
         return bt.HyperparameterSpace(scales)
 
-    def make_model(self, data, scale=1.0, initial=None, **arguments):
-        """Return the `BilevelModel`, not compiled. Arguments as in `make_space`."""
+    def make_model(self, shape, scale=1.0, initial=None, **arguments):
+        """Return the `BilevelModel`, not compiled.
+
+        Args:
+            shape: Shape of an input.
+            scale: Factor of the widths, up to 1.
+            initial, **arguments: As in `make_space`.
+        """
         space = self.make_space(initial, **arguments)
-        inputs = keras.Input(data.train[0].shape[1:])
+        inputs = keras.Input(shape)
         outputs = self.connect(inputs, space, scale)
         return bt.BilevelModel(inputs, outputs, hyperparameters=space)
 

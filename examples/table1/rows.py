@@ -10,7 +10,6 @@ import bilevel_tf as bt
 PUBLISHED_OPTIMIZER = "RMSprop(0.01, rho=0.99, epsilon=1e-8)"
 # The library's default before it had a decaying one.
 FORMER_OPTIMIZER = "RMSprop(0.01, epsilon=1e-36)"
-SEARCHES = ("random",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Run:
         initial: Initial values by name in place of the problem's, as pairs.
         sigma: Initial perturbation scale in place of the problem's, or `None`.
         of: For a point, where it comes from: the row that it retrains, or the search.
+        points, point_seeds: For a search, the number of its points and of the seeds
+            that each is trained with.
     """
 
     problem: str
@@ -101,6 +102,8 @@ class Run:
     initial: tuple[tuple[str, float], ...] = ()
     sigma: float | None = None
     of: str | None = None
+    points: int | None = None
+    point_seeds: int | None = None
 
     @property
     def key(self):

@@ -1,108 +1,121 @@
-"""Searches: their points, and what they have found after a budget."""
+"""Searches, and what they have found after a budget."""
 
-import dataclasses
+import functools
 import math
+import resource
+import time
 
 import numpy as np
 
 import bilevel_tf as bt
 
-from .measures import final
+from .measures import LAST
+from .problems import PROBLEMS
+from .training import compile_arguments
 
-# Fixed, so that all machines draw the same points.
-POINTS_SEED = 7
-NAMES = ("random",)
+SEARCHES = {"random": bt.search.RandomSearch, "bayes": bt.search.BayesianSearch}
 # Plain steps that one step of a fit with a tuning method is counted as.
 STEP_COST = 2.2
 # Budgets in fits of Δ-STN; the last is the whole search.
 BUDGETS = {"equal compute": 1, "ten times": 10, "all points": math.inf}
+(*_, WHOLE) = BUDGETS
 
 
-@dataclasses.dataclass
-class Trial:
-    """A point of a search, and its records by seed."""
-
-    values: tuple
-    records: dict
-
-    def loss(self, seeds):
-        """Return the mean final validation loss over the first seeds."""
-        return float(np.mean([final(self.records[s], "val_loss") for s in seeds]))
-
-
-def draw_points(problem, count):
-    """Return points of a random search, a list of dicts from names to values."""
-    rng = np.random.default_rng(POINTS_SEED)
-    scales = problem.scales()
-    return [{n: draw(s, rng) for n, s in scales.items()} for _ in range(count)]
-
-
-def draw(scale, rng):
-    """Draw a number from a range, uniformly or uniformly in its logarithm."""
-    ends = scale.low, scale.high
-    if isinstance(scale, bt.LogUniform):
-        return float(np.exp(rng.uniform(*np.log(ends))))
-    return float(rng.uniform(*ends))
-
-
-def run_search(table, name, args, seeds):
-    """Train all points of a search, then what it has chosen on all seeds.
+def search(run, data, folder, workers=1):
+    """Search by `bilevel_tf.search`.
 
     Args:
-        table: The `Table` that trains.
-        name: Name of the search.
-        args: Arguments of the command `run`.
-        seeds: Seeds of the table.
+        run: The `Run` of the search.
+        data: The `Data`; test data are not used.
+        folder: Folder in which the search writes its trials, so that it goes on if it
+            was stopped.
+        workers: Number of processes. Defaults to 1.
+
+    Returns:
+        A record: "trials", dicts with the values, the validation loss after each epoch,
+        a mean over seeds, and the steps and seconds of all seeds; and "cpu_seconds" of
+        all trials, or `None` if another process trained them.
     """
-    trials = []
-    for index, point in enumerate(draw_points(table.problem, args.search_points)):
-        values, of = tuple(point.items()), f"{name} {index}"
-        records = {
-            seed: table.run_point(seed, values, of, turn=index)
-            for seed in range(args.search_seeds)
-        }
-        trials.append(Trial(values, records))
-    if any(record is None for trial in trials for record in trial.records.values()):
-        print("Points are missing: run again when all parts are there.", flush=True)
-        return
-    for index in sorted(set(choose(trials).values())):
-        for seed in seeds:
-            table.run_point(seed, trials[index].values, f"{name} {index}")
+    problem = PROBLEMS[run.problem]
+    shape = data.train[0].shape[1:]
+    directory = folder / "unfinished" / run.digest
+    before, start = count_trials(directory), cpu_seconds()
+    result = SEARCHES[run.row](run.points).run(
+        functools.partial(build_model, run.problem, shape, run.scale),
+        *data.train,
+        validation_data=data.valid,
+        epochs=run.epochs,
+        batch_size=problem.batch_size,
+        executions_per_trial=run.point_seeds,
+        directory=directory,
+        workers=workers,
+        verbose=0,
+    )
+    taken, after = cpu_seconds() - start, count_trials(directory)
+    cpu = taken * after / (after - before) if after > before else None
+    names = "values", "validation", "steps", "seconds"
+    trials = [{name: getattr(trial, name) for name in names} for trial in result.trials]
+    return {"trials": trials, "cpu_seconds": cpu}
 
 
-def read_trials(records, name):
-    """Return the trials of a search, in order, from the records of a problem."""
-    trials = {}
+def build_model(name, shape, scale):
+    """Return a compiled model; other processes can import this function."""
+    problem = PROBLEMS[name]
+    model = problem.make_model(shape, scale)
+    model.compile(**compile_arguments(problem))
+    return model
+
+
+def count_trials(directory):
+    """Return the number of trials that a search has written down."""
+    path = directory / "search.jsonl"
+    if not path.exists():
+        return 0
+    # The first line says what is searched for.
+    return path.read_bytes().count(b"\n") - 1
+
+
+def cpu_seconds():
+    """Return the processor time of this process and of workers that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def read_searches(records):
+    """Return the records of searches by name; of several the one with most points."""
+    found = {}
     for record in records.values():
-        run = record["run"]
-        search, _, index = (run.of or "").rpartition(" ")
-        if search == name and run.row == "point":
-            trial = trials.setdefault(int(index), Trial(run.initial, {}))
-            trial.records[run.seed] = record
-    return [trials[index] for index in sorted(trials)]
+        name, points = record["run"].row, record["run"].points
+        if name in SEARCHES and points > (
+            found[name]["run"].points if name in found else 0
+        ):
+            found[name] = record
+    return found
 
 
-def search_seeds(trials):
-    """Return the seeds that all points of a search have."""
-    return sorted(set.intersection(*(set(trial.records) for trial in trials)))
+def trial_losses(record):
+    """Return the final validation losses of the trials of a search."""
+    losses = [np.mean(trial["validation"][-LAST:]) for trial in record["trials"]]
+    return [float(loss) if math.isfinite(loss) else math.inf for loss in losses]
 
 
-def choose(trials):
-    """Return the index of the chosen point by budget.
-
-    Points are chosen by their mean final validation loss over the seeds that all
-    points have.
-    """
-    seeds = search_seeds(trials)
-    losses = [trial.loss(seeds) for trial in trials]
-    chosen = {}
+def choose(record):
+    """Return the index of the trial that a search has chosen, by budget."""
+    losses, chosen = trial_losses(record), {}
     for budget, fits in BUDGETS.items():
-        count = min(max(1, fits * STEP_COST / len(seeds)), len(trials))
-        chosen[budget] = int(np.argmin(losses[: int(count)]))
+        count = min(fits * STEP_COST / record["run"].point_seeds, len(losses))
+        chosen[budget] = int(np.argmin(losses[: max(1, int(count))]))
     return chosen
 
 
-def search_cost(trials, key):
-    """Return the total steps or seconds of a search."""
-    seeds = search_seeds(trials)
-    return sum(trial.records[seed][key][-1] for trial in trials for seed in seeds)
+def chosen_values(record):
+    """Return the values that a search has chosen, as pairs, by budget."""
+    trials = record["trials"]
+    return {b: tuple(trials[i]["values"].items()) for b, i in choose(record).items()}
+
+
+def search_cost(record, key):
+    """Return the steps or CPU seconds of a search, or `None` if they are unknown."""
+    if key == "cpu_seconds":
+        return record["cpu_seconds"]
+    return sum(trial["steps"] for trial in record["trials"])

@@ -19,7 +19,8 @@ def summarize(results):
         rows = gather_rows(records)
         parts += [f"## {title}", losses_table(rows, records)]
         parts += [differences_table(rows, reference) for reference in REFERENCES]
-        parts += [reach_table(rows, records, name) for name in searches.NAMES]
+        found = searches.read_searches(records)
+        parts += [reach_table(rows, found[name], name) for name in found]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -37,18 +38,20 @@ def group_by_size(records):
 
 def gather_rows(records):
     """Return the rows of the table: dicts from seeds to records, by label."""
-    rows = {}
+    rows, points = {}, {}
     for record in records.values():
-        if record["run"].row != "point":
-            rows.setdefault(record["run"].label, {})[record["run"].seed] = record
-        elif record["run"].of == "given":
-            values = ", ".join(f"{value:.3g}" for _, value in record["run"].initial)
-            rows.setdefault(f"at {values}", {})[record["run"].seed] = record
-    for name in searches.NAMES:
-        trials = searches.read_trials(records, name)
-        chosen = searches.choose(trials) if trials else {}
-        for budget, index in chosen.items():
-            rows[f"{name}, {budget}"] = trials[index].records
+        run = record["run"]
+        if run.row == "point":
+            points.setdefault(run.initial, {})[run.seed] = record
+            if run.of == "given":
+                values = ", ".join(f"{value:.3g}" for _, value in run.initial)
+                rows[f"at {values}"] = points[run.initial]
+        elif run.row not in searches.SEARCHES:
+            rows.setdefault(run.label, {})[run.seed] = record
+    for name, found in searches.read_searches(records).items():
+        for budget, values in searches.chosen_values(found).items():
+            if values in points:
+                rows[f"{name}, {budget}"] = points[values]
     return rows
 
 
@@ -111,31 +114,29 @@ def differences_table(rows, reference):
     return f"Paired differences from “{reference}”:\n\n{table(head, lines)}"
 
 
-def reach_table(rows, records, name):
+def reach_table(rows, found, name):
     """Return the table of costs until rows are as good as a whole search, or `None`."""
-    trials = searches.read_trials(records, name)
-    if not trials:
+    of_search = rows.get(f"{name}, {searches.WHOLE}")
+    if of_search is None:
         return None
-    (*_, whole) = searches.BUDGETS
-    loss = np.mean([final(r, "val_loss") for r in rows[f"{name}, {whole}"].values()])
+    loss = np.mean([final(r, "val_loss") for r in of_search.values()])
     lines = []
     for label, by_seed in rows.items():
-        if any(r["run"].method is None for r in by_seed.values()):
+        if any(record["run"].method is None for record in by_seed.values()):
             continue
         line = [label]
         for key, cost in (("steps", searches.STEP_COST), ("cpu_seconds", 1.0)):
+            total = searches.search_cost(found, key)
             taken = [reach(record, loss, key) for record in by_seed.values()]
-            total = searches.search_cost(trials, key) / cost
-            shares = [each / total for each in taken if each is not None]
-            line.append(show(shares))
-        line.append(f"{len(shares)} of {len(by_seed)}")
-        lines.append(line)
+            reached = [each for each in taken if each is not None]
+            line.append(show([cost * e / total for e in reached] if total else [], 3))
+        lines.append([*line, f"{len(reached)} of {len(by_seed)}"])
+    run = found["run"]
     head = ["row", "steps", "CPU seconds", "seeds that reach it"]
-    seeds = len(searches.search_seeds(trials))
     return (
         f"Cost until the validation loss is {loss:.4f}, which {name} search ends at, "
-        f"as a share of its {len(trials)} points with {seeds} seeds each; a step of a "
-        f"tuning method counts as {searches.STEP_COST} plain steps:\n\n"
+        f"as a share of its {run.points} points with {run.point_seeds} seeds each; a "
+        f"step of a tuning method counts as {searches.STEP_COST} plain steps:\n\n"
         f"{table(head, lines)}"
     )
 

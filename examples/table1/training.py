@@ -5,6 +5,7 @@ import inspect
 import json
 import resource
 import shutil
+import sys
 import time
 
 import keras
@@ -41,7 +42,7 @@ def train(run, data, folder):
     problem = PROBLEMS[run.problem]
     keras.utils.set_random_seed(run.seed)
     model = problem.make_model(
-        data,
+        data.train[0].shape[1:],
         run.scale,
         dict(run.initial),
         perturbation_scale=run.sigma,
@@ -66,9 +67,14 @@ def train(run, data, folder):
         )
     except FloatingPointError as failure:
         error = {"error": str(failure)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     logged = {key: [entry[key] for entry in log.entries] for key in LOGGED}
-    return {**logged, **error, "peak_mib": round(peak)}
+    return {**logged, **error, "peak_mib": peak_memory()}
+
+
+def peak_memory():
+    """Return the peak resident memory of this process in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def forget_unfinished(run, folder):
@@ -87,14 +93,19 @@ def free_memory():
     gc.collect()
 
 
-def compile_network(model, problem, run):
-    """Return what is trained, compiled: the model or, without a method, a plain one."""
-    arguments = {
+def compile_arguments(problem):
+    """Return the arguments of `compile` that all networks of a problem share."""
+    return {
         "optimizer": problem.optimizer(),
         "loss": problem.loss(),
         "steps_per_execution": STEPS_PER_EXECUTION,
         "jit_compile": False,
     }
+
+
+def compile_network(model, problem, run):
+    """Return what is trained, compiled: the model or, without a method, a plain one."""
+    arguments = compile_arguments(problem)
     if run.method is None:
         network = model.to_keras()
         network.compile(**arguments)

@@ -31,9 +31,14 @@ def results(tmp_path_factory):
     return run(folder, *arguments, "--retrain", "--seeds", "0-1", "--search-seeds=1")
 
 
+def trained(results):
+    """The records of runs that are no searches."""
+    return [r for r in results.read().values() if r["run"].points is None]
+
+
 class TestRuns:
     def test_what_is_logged(self, results):
-        for record in results.read().values():
+        for record in trained(results):
             assert set(training.LOGGED) < set(record)
             assert record["epoch"] == [1, 2, 3, 4]
             assert record["steps"] == [4, 8, 12, 16]
@@ -42,7 +47,7 @@ class TestRuns:
                 assert (np.diff([0.0, *record[key]]) >= 0).all()
 
     def test_only_methods_move_hyperparameters(self, results):
-        for record in results.read().values():
+        for record in trained(results):
             first, *_, last = record["hyperparameters"]
             assert (first != last) == (record["run"].method is not None)
 
@@ -51,7 +56,7 @@ class TestRuns:
         problem = PROBLEMS["digits-decay"]
         data = problem.load(0.4, 0)
         keras.utils.set_random_seed(1)
-        model = problem.make_model(data, 0.4).to_keras()
+        model = problem.make_model((64,), 0.4).to_keras()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss)
         model.fit(*data.train, batch_size=30, epochs=4, verbose=0)
@@ -94,7 +99,7 @@ class TestRuns:
         label = "DeltaSTN(warmup_epochs=0, train_steps=1), SGD(0.5), σ held, rate 0.25"
         assert record["run"].label == f"{label}, outer batch 7, σ₀ 0.5, λ₀ 0.01"
         problem = PROBLEMS["digits-decay"]
-        model = problem.make_model(problem.load(0.1, 0), 0.1)
+        model = problem.make_model((64,), 0.1)
         compiled = training.compile_network(model, problem, record["run"])
         assert float(compiled.hyper_optimizer.learning_rate) == 0.25
         assert compiled.method.train_steps == 1
@@ -142,38 +147,58 @@ def test_a_long_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
 
 
 class TestSearches:
-    def test_points_are_in_their_ranges_and_stay(self):
-        for problem in PROBLEMS.values():
-            points = searches.draw_points(problem, 20)
-            assert points == searches.draw_points(problem, 20)
-            for name, scale in problem.scales().items():
-                values = [point[name] for point in points]
-                assert scale.low < min(values) < max(values) < scale.high
+    @staticmethod
+    def record(losses, seeds):
+        trials = [
+            {"values": {"rate": float(i)}, "validation": [9.0, 9.0, *[loss] * 3]}
+            for i, loss in enumerate(losses)
+        ]
+        run = Run("digits-decay", "random", 0, 5, points=12, point_seeds=seeds)
+        return {"run": run, "trials": trials}
 
-    def test_validation_loss_chooses_within_the_budget(self):
-        def trial(*losses):
-            records = {seed: {"val_loss": [loss]} for seed, loss in enumerate(losses)}
-            return searches.Trial((), records)
-
-        # Seed 2 is there for the last trial alone, and so does not count.
-        trials = [trial(3.0, 3.0), trial(2.0, 2.0), *[trial(4.0, 4.0)] * 10]
-        trials.append(trial(1.0, 1.0, 100.0))
-        # 2.2 and 22 runs are 1 and 11 trials of two seeds.
-        assert searches.choose(trials) == {
-            "equal compute": 0,
-            "ten times": 1,
-            "all points": 12,
-        }
+    @pytest.mark.parametrize(("seeds", "equal", "ten"), [(2, 0, 1), (1, 1, 11)])
+    def test_validation_loss_chooses_within_the_budget(self, seeds, equal, ten):
+        # 2.2 and 22 trainings.
+        losses = [3.0, 2.0, math.inf, *[4.0] * 8, 1.0]
+        chosen = searches.choose(self.record(losses, seeds))
+        assert chosen == {"equal compute": equal, "ten times": ten, "all points": 11}
 
     def test_the_chosen_points_are_trained_on_all_seeds(self, results):
-        trials = searches.read_trials(results.read(), "random")
-        assert len(trials) == 2
-        assert searches.search_seeds(trials) == [0]
-        for index in searches.choose(trials).values():
-            assert set(trials[index].records) == {0, 1}
+        records = results.read()
+        found = searches.read_searches(records)["random"]
+        assert len(found["trials"]) == 2
+        assert searches.search_cost(found, "steps") == 2 * 16
+        assert searches.search_cost(found, "cpu_seconds") > 0
+        for budget in searches.BUDGETS:
+            rows = gather_rows(records)[f"random, {budget}"]
+            assert set(rows) == {0, 1}
+
+    def test_a_trial_is_a_run_at_its_values(self, results):
+        """Search and point of one seed differ by nothing but rounding."""
+        records = results.read()
+        found = searches.read_searches(records)["random"]
+        index = searches.choose(found)[searches.WHOLE]
+        point = gather_rows(records)[f"random, {searches.WHOLE}"][0]
+        expected = found["trials"][index]["validation"]
+        np.testing.assert_allclose(point["val_loss"], expected, rtol=1e-3)
+
+    def test_a_search_that_was_stopped_goes_on(self, results, tmp_path):
+        data = PROBLEMS["digits-decay"].load(0.4, 0)
+        sizes = {"points": 2, "point_seeds": 1}
+        run = Run("digits-decay", "random", 0, 4, 0.4, **sizes)
+        whole = searches.search(run, data, tmp_path)
+        assert searches.count_trials(tmp_path / "unfinished" / run.digest) == 2
+        again = searches.search(run, data, tmp_path)
+        assert again["cpu_seconds"] is None
+        assert [t["values"] for t in again["trials"]] == [
+            t["values"] for t in whole["trials"]
+        ]
+
+    def test_by_a_gaussian_process(self):
+        assert searches.SEARCHES["bayes"](3).trials == 3
 
     def test_parts_share_the_runs(self, tmp_path, monkeypatch):
-        record = {"epoch": [], "val_loss": [], "test_loss": [], "peak_mib": 0}
+        record = {"error": "none was trained"}
         monkeypatch.setattr(training, "train", lambda *arguments: record)
         arguments = ["--rows", "fixed", "--seeds", "0-3"]
         for part, seeds in (("1/2", {1, 3}), ("0/2", {0, 1, 2, 3})):
@@ -272,7 +297,9 @@ class TestProblems:
             monkeypatch.setattr(module, "load_data", lambda: (images(400), images(90)))
         problem = PROBLEMS[name]
         data = problem.load(0.05, 0)
-        model = problem.make_model(data, 0.05, {}, perturbation_scale=0.5)
+        model = problem.make_model(
+            data.train[0].shape[1:], 0.05, perturbation_scale=0.5
+        )
         outputs = 1 if name == "diabetes" else 10
         for x, y in data:
             assert len(x) == len(y)
