@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import figures, searches, summary, training
+from .expressions import spell_out
 from .problems import PROBLEMS
 from .results import Results
 from .rows import ROWS, Row, Run
@@ -51,6 +52,7 @@ def add_run_arguments(run):
     add("--part", type=parse_part, default=(0, 1), help="i/n: this share of the runs")
     add("--epochs", type=int, help="in place of the problem's")
     add("--scale", type=float, default=1.0, help="factor of all sizes")
+    add("--tag", help="a word that makes these runs others")
     add("--split", type=int, default=0, help="which split of the data")
     add("--retrain", action="store_true", help="train last values from scratch")
     add("--search-points", type=int, default=30)
@@ -116,25 +118,28 @@ class Table:
     def _run_row(self, name, row, seed):
         args = self._args
         batch = self.problem.batch_size if row.same_batch else None
-        run = self._make_run(
-            name,
-            seed,
-            method=row.method,
-            initial=read_values(self.problem, args.initial),
-        )
+        initial = read_values(self.problem, args.initial)
+        run = self._make_run(name, seed, initial=initial)
         if row.method is not None:
             run = dataclasses.replace(
                 run,
+                method=spell_out(row.method, "method", **self._method_arguments()),
                 hyper_optimizer=args.hyper_optimizer or row.hyper_optimizer,
                 learn_sigma=False if args.hold_sigma else row.learn_sigma,
                 hyper_learning_rate=args.hyper_learning_rate,
                 outer_batch_size=args.outer_batch_size or batch,
                 sigma=args.sigma,
+                tag=args.tag,
             )
         record = self.run(run)
         if args.retrain and row.method and record and "error" not in record:
             last = record["hyperparameters"][-1]
             self.run_point(seed, tuple(last.items()), run.label)
+
+    def _method_arguments(self):
+        epochs = self._args.epochs or self.problem.epochs
+        warmup = min(self.problem.warmup_epochs, epochs // 2)
+        return {"warmup_epochs": warmup, **self.problem.method}
 
     def _run_search(self, name):
         """Search, then train what the search has chosen on all seeds."""

@@ -33,6 +33,19 @@ def make(text, kind, **defaults):
     return _call(node, text, kind, defaults)
 
 
+def spell_out(text, kind, **defaults):
+    """Return a constructor call with all arguments; as `make` takes it.
+
+    A run with a default that has changed since is then another run.
+    """
+    made = make(text, kind, **defaults)
+    config = made.get_config().items()
+    if not all(isinstance(v, (int, float, str, type(None))) for _, v in config):
+        return text
+    arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(config))
+    return f"{type(made).__name__}({arguments})"
+
+
 def _call(node, text, kind, defaults):
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(

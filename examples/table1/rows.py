@@ -36,13 +36,13 @@ def published(method, hyper_optimizer=PUBLISHED_OPTIMIZER):
     return Row(method, hyper_optimizer, same_batch=True, learn_sigma=True)
 
 
-def delta_stn(**arguments):
-    """Return a constructor call with those arguments that `DeltaSTN` has."""
-    known = bt.DeltaSTN().get_config()
+def call(name, **arguments):
+    """Return the constructor call of a method with those arguments that it has."""
+    known = getattr(bt.methods, name)().get_config()
     if "response" not in known:
-        arguments["response_initializer"] = arguments.pop("response")
+        arguments["response_initializer"] = arguments.pop("response", None)
     texts = [f"{n}={value!r}" for n, value in arguments.items() if n in known]
-    return f"DeltaSTN({', '.join(texts)})"
+    return f"{name}({', '.join(texts)})"
 
 
 # Alg. 1 of the paper, whatever the library's defaults are.
@@ -57,12 +57,12 @@ ALGORITHM_1 = {
 
 ROWS = {
     "fixed": Row(),
-    "STN": published("STN()"),
-    "centered": published("CenteredSTN()"),
+    "STN": published(call("STN", perturb_outer=True)),
+    "centered": published(call("CenteredSTN", response="kernel", perturb_outer=True)),
     "Δ-STN": Row("DeltaSTN()"),
-    "Δ-STN (published)": published(delta_stn(response="random", **ALGORITHM_1)),
+    "Δ-STN (published)": published(call("DeltaSTN", response="random", **ALGORITHM_1)),
     "Δ-STN (old default)": published(
-        delta_stn(response="kernel", **ALGORITHM_1), FORMER_OPTIMIZER
+        call("DeltaSTN", response="kernel", **ALGORITHM_1), FORMER_OPTIMIZER
     ),
 }
 
@@ -84,6 +84,8 @@ class Run:
         initial: Initial values by name in place of the problem's, as pairs.
         sigma: Initial perturbation scale in place of the problem's, or `None`.
         of: For a point, where it comes from: the row that it retrains, or the search.
+        tag: A word that tells runs apart that nothing else does, such as the library's
+            version.
         points, point_seeds: For a search, the number of its points and of the seeds
             that each is trained with.
     """
@@ -102,6 +104,7 @@ class Run:
     initial: tuple[tuple[str, float], ...] = ()
     sigma: float | None = None
     of: str | None = None
+    tag: str | None = None
     points: int | None = None
     point_seeds: int | None = None
 
@@ -130,6 +133,8 @@ class Run:
             parts.append(f"outer batch {self.outer_batch_size}")
         if self.sigma is not None:
             parts.append(f"σ₀ {self.sigma:g}")
+        if self.tag is not None:
+            parts.append(self.tag)
         if self.initial and self.row != "point":
             parts += sorted({f"λ₀ {value:g}" for _, value in self.initial})
         return ", ".join(parts)

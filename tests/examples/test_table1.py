@@ -244,6 +244,13 @@ class TestExpressions:
         assert optimizer.epsilon == 1e-8
         assert float(optimizer.learning_rate) == pytest.approx(0.02)
 
+    def test_a_call_with_all_arguments(self):
+        method = expressions.make("STN(2)", "method")
+        text = expressions.spell_out("STN(2)", "method")
+        assert "train_steps=2" in text
+        assert "valid_steps=1" in text
+        assert expressions.make(text, "method").get_config() == method.get_config()
+
     def test_defaults_give_way(self):
         defaults = {"train_steps": 5, "warmup_epochs": 3, "entropy_weight": 0.1}
         method = expressions.make("STN(2)", "method", **defaults)
