@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import bilevel_tf as bt
+from bilevel_tf.search.held import HeldHyperparameters
 
 from .expressions import make
 from .problems import PROBLEMS
@@ -48,27 +49,39 @@ def train(run, data, folder):
         perturbation_scale=run.sigma,
         learn_perturbation_scale=run.learn_sigma,
     )
-    values = to_lists(model.hyperparameters.values())
-    network = compile_network(model, problem, run)
+    compile_model(model, problem, run)
     unfinished = place_unfinished(run, folder)
-    log = Log(problem, data, values, unfinished if problem.long else None)
+    log = Log(problem, data, unfinished if problem.long else None)
     callbacks = [log]
     if problem.long:
         callbacks.append(Backup(log, unfinished))
-    error = {}
-    try:
-        network.fit(
-            *data.train,
-            batch_size=problem.batch_size,
-            epochs=run.epochs,
-            callbacks=callbacks,
-            verbose=0,
-            **outer_arguments(network, run, data),
-        )
-    except FloatingPointError as failure:
-        error = {"error": str(failure)}
+    error = fit(
+        model,
+        run,
+        data,
+        batch_size=problem.batch_size,
+        epochs=run.epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
     logged = {key: [entry[key] for entry in log.entries] for key in LOGGED}
     return {**logged, **error, "peak_mib": peak_memory()}
+
+
+def fit(model, run, data, **arguments):
+    """Fit; return a dict with the error if the run failed, else an empty one."""
+    if run.method is None:
+        # Not the model's own `fit`, which tunes.
+        arguments["callbacks"].append(keras.callbacks.TerminateOnNaN())
+        history = keras.Model.fit(model, *data.train, **arguments).history
+        sound = np.isfinite(history["loss"]).all()
+        return {} if sound else {"error": "the loss became NaN or infinite"}
+    arguments |= outer_arguments(run, data)
+    try:
+        model.fit(*data.train, **arguments)
+    except FloatingPointError as error:
+        return {"error": str(error)}
+    return {}
 
 
 def peak_memory():
@@ -103,19 +116,18 @@ def compile_arguments(problem):
     }
 
 
-def compile_network(model, problem, run):
-    """Return what is trained, compiled: the model or, without a method, a plain one."""
-    arguments = compile_arguments(problem)
-    if run.method is None:
-        network = model.to_keras()
-        network.compile(**arguments)
-        return network
-    warmup = min(problem.warmup_epochs, run.epochs // 2)
-    method = make(run.method, "method", warmup_epochs=warmup, **problem.method)
-    model.compile(**arguments, method=method, hyper_optimizer=make_hyper_optimizer(run))
+def compile_model(model, problem, run):
+    """Compile a `BilevelModel` for a run, which may hold the hyperparameters."""
+    method = HeldHyperparameters(STEPS_PER_EXECUTION)
+    if run.method is not None:
+        method = make(run.method, "method")
+    model.compile(
+        **compile_arguments(problem),
+        method=method,
+        hyper_optimizer=make_hyper_optimizer(run),
+    )
     if run.hyper_learning_rate is not None and run.hyper_optimizer is None:
         model.hyper_optimizer.learning_rate = run.hyper_learning_rate
-    return model
 
 
 def make_hyper_optimizer(run):
@@ -128,10 +140,8 @@ def make_hyper_optimizer(run):
     return optimizer
 
 
-def outer_arguments(network, run, data):
+def outer_arguments(run, data):
     """Return the arguments of `fit` that outer steps need."""
-    if run.method is None:
-        return {}
     # The log evaluates, in larger batches than outer steps have.
     never = {"validation_data": data.valid, "validation_freq": run.epochs + 1}
     if run.outer_batch_size is None:
@@ -156,17 +166,15 @@ class Log(keras.callbacks.Callback):
     Args:
         problem: The `Problem`.
         data: The `Data`.
-        values: The fixed hyperparameters, of a model that has none of its own.
         folder: Folder in which entries are kept, so that a run that was stopped has its
             history; `None` for none.
     """
 
-    def __init__(self, problem, data, values, folder=None):
+    def __init__(self, problem, data, folder=None):
         super().__init__()
         self.entries = []
         self._problem = problem
         self._data = data
-        self._values = values
         self._path = folder and folder / "log.jsonl"
         self._paused = np.zeros(2)
 
@@ -224,9 +232,7 @@ class Log(keras.callbacks.Callback):
         return float(np.average(losses, weights=[len(x[part]) for part in parts]))
 
     def _read_hyperparameters(self):
-        space = getattr(self.model, "hyperparameters", None)
-        if space is None:
-            return {"hyperparameters": self._values, "sigma": {}}
+        space = self.model.hyperparameters
         return {
             "hyperparameters": to_lists(space.values()),
             "sigma": to_lists(space.perturbation_scales()),

@@ -100,10 +100,10 @@ class TestRuns:
         assert record["run"].label == f"{label}, outer batch 7, σ₀ 0.5, λ₀ 0.01"
         problem = PROBLEMS["digits-decay"]
         model = problem.make_model((64,), 0.1)
-        compiled = training.compile_network(model, problem, record["run"])
-        assert float(compiled.hyper_optimizer.learning_rate) == 0.25
-        assert compiled.method.train_steps == 1
-        assert compiled.method.entropy_weight == 1e-3
+        training.compile_model(model, problem, record["run"])
+        assert float(model.hyper_optimizer.learning_rate) == 0.25
+        assert model.method.train_steps == 1
+        assert model.method.entropy_weight == 1e-3
 
     def test_a_run_that_diverges_is_kept_as_failed(self, tmp_path, monkeypatch):
         def diverge(*args, **kwargs):
