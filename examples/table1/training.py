@@ -121,23 +121,28 @@ def compile_model(model, problem, run):
     method = HeldHyperparameters(STEPS_PER_EXECUTION)
     if run.method is not None:
         method = make(run.method, "method")
-    model.compile(
-        **compile_arguments(problem),
-        method=method,
-        hyper_optimizer=make_hyper_optimizer(run),
-    )
-    if run.hyper_learning_rate is not None and run.hyper_optimizer is None:
-        model.hyper_optimizer.learning_rate = run.hyper_learning_rate
-
-
-def make_hyper_optimizer(run):
-    """Return the hyper-optimizer, or `None` for the library's default."""
-    if run.hyper_optimizer is None:
-        return None
-    optimizer = make(run.hyper_optimizer, "optimizer")
+    arguments = {**compile_arguments(problem), "method": method}
+    hyper_optimizer = None
+    if run.hyper_optimizer is not None:
+        hyper_optimizer = make(run.hyper_optimizer, "optimizer")
     if run.hyper_learning_rate is not None:
-        optimizer.learning_rate = run.hyper_learning_rate
-    return optimizer
+        if hyper_optimizer is None:
+            # Only `compile` knows the library's default.
+            model.compile(**arguments)
+            hyper_optimizer = model.hyper_optimizer
+        hyper_optimizer = with_rate(hyper_optimizer, run.hyper_learning_rate)
+    model.compile(**arguments, hyper_optimizer=hyper_optimizer)
+
+
+def with_rate(optimizer, rate):
+    """Return an optimizer like another with another initial learning rate."""
+    config = optimizer.get_config()
+    schedule = config["learning_rate"]
+    if isinstance(schedule, dict):
+        schedule["config"]["initial_learning_rate"] = rate
+    else:
+        config["learning_rate"] = rate
+    return type(optimizer).from_config(config)
 
 
 def outer_arguments(run, data):

@@ -105,6 +105,17 @@ class TestRuns:
         assert model.method.train_steps == 1
         assert model.method.entropy_weight == 1e-3
 
+    @pytest.mark.parametrize(
+        "text", ["SGD(0.5)", "Adam(CosineDecay(0.5, 10), epsilon=1e-9)"]
+    )
+    def test_another_learning_rate(self, text):
+        optimizer = expressions.make(text, "optimizer")
+        other = training.with_rate(optimizer, 0.25)
+        assert float(other.learning_rate) == 0.25
+        assert float(optimizer.learning_rate) == 0.5
+        ours, theirs = (o.get_config() for o in (other, optimizer))
+        assert {**ours, "learning_rate": 0} == {**theirs, "learning_rate": 0}
+
     def test_a_run_that_diverges_is_kept_as_failed(self, tmp_path, monkeypatch):
         def diverge(*args, **kwargs):
             raise FloatingPointError("no number")
