@@ -78,7 +78,11 @@ def read_values(problem, texts):
     values = {}
     for text in texts or ():
         name, found, value = text.rpartition("=")
-        names = [name] if found else problem.scales()
+        names = [name] if found else list(problem.scales())
+        if not set(names) <= set(problem.scales()):
+            raise ValueError(
+                f"Values must be of {list(problem.scales())}. Received: {text!r}"
+            )
         values.update({n: float(value) for n in names})
     return tuple(values.items())
 
@@ -109,6 +113,11 @@ class Table:
                 self._run_row(name, row, seed)
         if args.point:
             values = read_values(self.problem, args.point)
+            if len(values) < len(self.problem.scales()):
+                raise ValueError(
+                    f"A point needs values of {list(self.problem.scales())}. "
+                    f"Received: {args.point}"
+                )
             for seed in self._seeds:
                 self.run_point(seed, values, "given")
         for name in args.rows:

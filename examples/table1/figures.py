@@ -64,21 +64,20 @@ def draw_losses(rows, records):
             )
             axis.plot(cost, losses, label=name)
         for name, found in searches.read_searches(records).items():
-            draw_search(axis, found, name, key)
+            points = rows.get(f"{name}, {searches.WHOLE}")
+            if points:
+                draw_search(axis, found, name, searches.search_cost(found, key, points))
         axis.set(xscale="log", xlabel=label, ylabel="best validation loss")
     axes[0].legend(fontsize=7)
     return figure
 
 
-def draw_search(axis, found, name, key):
+def draw_search(axis, found, name, cost):
     """Draw the best final validation loss of a search after each of its points."""
-    steps = np.cumsum([trial["steps"] for trial in found["trials"]])
-    total = searches.search_cost(found, key)
-    if total is None:
-        return
     losses = np.minimum.accumulate(searches.trial_losses(found))
     # All points take as many steps, and so about as long.
-    axis.step(steps * total / steps[-1], losses, "--", where="post", label=name)
+    costs = cost * np.arange(1, len(losses) + 1) / len(losses)
+    axis.step(costs, losses, "--", where="post", label=name)
 
 
 def draw_schedules(rows, records):

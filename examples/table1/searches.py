@@ -2,8 +2,6 @@
 
 import functools
 import math
-import resource
-import time
 
 import numpy as np
 
@@ -33,13 +31,10 @@ def search(run, data, folder, workers=1):
 
     Returns:
         A record: "trials", dicts with the values, the validation loss after each epoch,
-        a mean over seeds, and the steps and seconds of all seeds; and "cpu_seconds" of
-        all trials, or `None` if another process trained them.
+        a mean over seeds, and the steps and seconds of all seeds.
     """
     problem = PROBLEMS[run.problem]
     shape = data.train[0].shape[1:]
-    directory = folder / "unfinished" / run.digest
-    before, start = count_trials(directory), cpu_seconds()
     result = SEARCHES[run.row](run.points).run(
         functools.partial(build_model, run.problem, shape, run.scale),
         *data.train,
@@ -47,15 +42,14 @@ def search(run, data, folder, workers=1):
         epochs=run.epochs,
         batch_size=problem.batch_size,
         executions_per_trial=run.point_seeds,
-        directory=directory,
+        directory=folder / "unfinished" / run.digest,
         workers=workers,
         verbose=0,
     )
-    taken, after = cpu_seconds() - start, count_trials(directory)
-    cpu = taken * after / (after - before) if after > before else None
     names = "values", "validation", "steps", "seconds"
-    trials = [{name: getattr(trial, name) for name in names} for trial in result.trials]
-    return {"trials": trials, "cpu_seconds": cpu}
+    return {
+        "trials": [{n: getattr(trial, n) for n in names} for trial in result.trials]
+    }
 
 
 def build_model(name, shape, scale):
@@ -64,21 +58,6 @@ def build_model(name, shape, scale):
     model = problem.make_model(shape, scale)
     model.compile(**compile_arguments(problem))
     return model
-
-
-def count_trials(directory):
-    """Return the number of trials that a search has written down."""
-    path = directory / "search.jsonl"
-    if not path.exists():
-        return 0
-    # The first line says what is searched for.
-    return path.read_bytes().count(b"\n") - 1
-
-
-def cpu_seconds():
-    """Return the processor time of this process and of workers that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def read_searches(records):
@@ -114,8 +93,28 @@ def chosen_values(record):
     return {b: tuple(trials[i]["values"].items()) for b, i in choose(record).items()}
 
 
-def search_cost(record, key):
-    """Return the steps or CPU seconds of a search, or `None` if they are unknown."""
-    if key == "cpu_seconds":
-        return record["cpu_seconds"]
-    return sum(trial["steps"] for trial in record["trials"])
+def count_trainings(record):
+    """Return how many networks a search has trained."""
+    return len(record["trials"]) * record["run"].point_seeds
+
+
+def search_cost(record, key, points):
+    """Return the cost of a search, which traces its network once.
+
+    Its own seconds are not used, because they have an evaluation after every epoch,
+    which those of rows have not: each of its trainings counts as long as those of the
+    points that it chose.
+
+    Args:
+        record: The record of the search.
+        key: "steps", "seconds" or "cpu_seconds".
+        points: Records of runs at the chosen points.
+    """
+    count = count_trainings(record)
+    whole = np.mean([point[key][-1] for point in points])
+    if key == "steps":
+        return float(count * whole)
+    first = np.mean([point[key][0] for point in points])
+    later = (whole - first) / max(1, len(points[0][key]) - 1)
+    tracing = max(0.0, first - later)
+    return float(count * (whole - tracing) + tracing)

@@ -126,17 +126,18 @@ def reach_table(rows, found, name):
             continue
         line = [label]
         for key, cost in (("steps", searches.STEP_COST), ("cpu_seconds", 1.0)):
-            total = searches.search_cost(found, key)
+            total = searches.search_cost(found, key, list(of_search.values()))
             taken = [reach(record, loss, key) for record in by_seed.values()]
             reached = [each for each in taken if each is not None]
-            line.append(show([cost * e / total for e in reached] if total else [], 3))
+            line.append(show([cost * each / total for each in reached], 3))
         lines.append([*line, f"{len(reached)} of {len(by_seed)}"])
     run = found["run"]
     head = ["row", "steps", "CPU seconds", "seeds that reach it"]
     return (
         f"Cost until the validation loss is {loss:.4f}, which {name} search ends at, "
         f"as a share of its {run.points} points with {run.point_seeds} seeds each; a "
-        f"step of a tuning method counts as {searches.STEP_COST} plain steps:\n\n"
+        f"step of a tuning method counts as {searches.STEP_COST} plain steps, and each "
+        f"training of the search as long as one at the point that it chose:\n\n"
         f"{table(head, lines)}"
     )
 

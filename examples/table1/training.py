@@ -259,7 +259,9 @@ class Backup(keras.callbacks.BackupAndRestore):
     """
 
     def __init__(self, log, folder):
-        super().__init__(folder / "backup", delete_checkpoint=False)
+        super().__init__(
+            folder / "backup", double_checkpoint=True, delete_checkpoint=False
+        )
         self._log = log
 
     def on_epoch_end(self, epoch, logs=None):
