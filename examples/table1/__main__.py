@@ -160,10 +160,10 @@ class Table:
             return
         for values in dict.fromkeys(searches.chosen_values(found).values()):
             for seed in self._seeds:
-                self.run_point(seed, values, name)
+                self.run_point(seed, values)
 
-    def run_point(self, seed, values, of):
-        """Train at fixed values; return the record."""
+    def run_point(self, seed, values, of=None):
+        """Train at fixed values, which another row found; return the record."""
         return self.run(self._make_run("point", seed, initial=values, of=of))
 
     def _make_run(self, row, seed, **settings):

@@ -3,7 +3,10 @@
 import matplotlib as mpl
 import numpy as np
 
+import bilevel_tf as bt
+
 from . import searches
+from .problems import PROBLEMS
 from .summary import gather_rows, group_by_size
 
 mpl.use("Agg")
@@ -67,7 +70,8 @@ def draw_losses(rows, records):
             points = rows.get(f"{name}, {searches.WHOLE}")
             if points:
                 draw_search(axis, found, name, searches.search_cost(found, key, points))
-        axis.set(xscale="log", xlabel=label, ylabel="best validation loss")
+        axis.set(xscale="log", yscale="log", xlabel=label)
+        axis.set_ylabel("best validation loss")
     axes[0].legend(fontsize=7)
     return figure
 
@@ -83,20 +87,21 @@ def draw_search(axis, found, name, cost):
 def draw_schedules(rows, records):
     """Draw the hyperparameters of all tuned rows against steps."""
     tuned = {name: of_row for name, of_row in rows.items() if is_tuned(of_row)}
-    names = next(iter(rows.values()))[0]["hyperparameters"][-1]
-    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 4))
-    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+    (problem,) = {record["run"].problem for record in records.values()}
+    scales = PROBLEMS[problem].scales()
+    figure, axes = plt.subplots(1, len(scales), figsize=(4 * len(scales), 4))
+    for axis, name in zip(np.atleast_1d(axes), scales, strict=True):
         for label, of_row in tuned.items():
             values = mean_over_seeds(
                 of_row, lambda r, name=name: [v[name] for v in r["hyperparameters"]]
             )
             steps = mean_over_seeds(of_row, lambda r: r["steps"])
             axis.plot(steps, values, label=label)
-        for search, found in searches.read_searches(records).items():
+        found_by = searches.read_searches(records)
+        for style, (search, found) in zip(("--", ":"), found_by.items(), strict=False):
             best = dict(searches.chosen_values(found)[searches.WHOLE])[name]
-            axis.axhline(best, color="k", ls="--", label=search)
-        values = [r["hyperparameters"][-1][name] for of in rows.values() for r in of]
-        if min(values) > 0 and max(values) > 100 * min(values):
+            axis.axhline(best, color="k", ls=style, label=search)
+        if isinstance(scales[name], bt.LogUniform):
             axis.set_yscale("log")
         axis.set(title=name, xlabel="steps")
     np.atleast_1d(axes)[0].legend(fontsize=7)

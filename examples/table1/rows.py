@@ -83,7 +83,8 @@ class Run:
         outer_batch_size: Number of examples in outer batches; `None` for the default.
         initial: Initial values by name in place of the problem's, as pairs.
         sigma: Initial perturbation scale in place of the problem's, or `None`.
-        of: For a point, where it comes from: the row that it retrains, or the search.
+        of: For a point, the row that it retrains, or "given" by the command line.
+            Points of searches have none, so that searches share them.
         tag: A word that tells runs apart that nothing else does, such as the library's
             version.
         points, point_seeds: For a search, the number of its points and of the seeds

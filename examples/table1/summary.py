@@ -5,7 +5,7 @@ import numpy as np
 from . import searches
 from .measures import best, final, mean_and_error, reach
 
-REFERENCES = ("random, all points", "STN", "Δ-STN (old default)")
+REFERENCES = ("random, all points", "bayes, all points", "STN", "Δ-STN (old default)")
 
 
 def summarize(results):
