@@ -39,8 +39,13 @@ def test_the_reference_has_every_public_name(extensions):
 
 
 def test_the_gallery_has_every_example(extensions):
-    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert set(extensions.gallery()) == {*examples, "index"}
+    folder = ROOT / "examples"
+    examples = {path.stem for path in folder.glob("*.py")}
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    pages = extensions.gallery()
+    assert set(pages) == {*examples, *packages, "index"}
+    for path in folder.glob("*/[!_]*.py"):
+        assert f"examples/{path.parent.name}/{path.name}" in pages[path.parent.name]
 
 
 def written_pages():

@@ -71,29 +71,30 @@ def _name_page(home, name, value):
     return "\n".join(lines)
 
 
+def list_examples():
+    """The scripts and packages in the folder of examples."""
+    packages = [path.parent for path in _EXAMPLES.glob("*/__init__.py")]
+    return sorted([*_EXAMPLES.glob("*.py"), *packages])
+
+
 def gallery():
     """The pages of the gallery, a dict from file names to their text."""
     pages, rows = {}, [".. list-table::", "   :widths: 25 75", ""]
-    for path in sorted(_EXAMPLES.glob("*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
-        lines = docstring_markup.to_rst(ast.get_docstring(module).splitlines())
-        pages[path.stem] = "\n".join(
-            [
-                *_title(f"examples/{path.name}"),
-                *lines,
-                "",
-                f".. literalinclude:: ../../examples/{path.name}",
-                "   :language: python",
-                f"   :lines: {module.body[1].lineno}-",
-                "",
-            ]
-        )
-        rows += [f"   * - :doc:`{path.stem}`", f"     - {lines[0]}"]
+    for path in list_examples():
+        if path.is_dir():
+            text = _read_docstring(path / "__init__.py")
+            files = [file for file in path.glob("*.py") if file.name != "__init__.py"]
+            body = [line for file in sorted(files) for line in _file_section(file)]
+        else:
+            text, body = _read_docstring(path), _include_code(path)
+        page = [*_title(f"examples/{path.name}"), *text, "", *body]
+        pages[path.stem] = "\n".join(page)
+        rows += [f"   * - :doc:`{path.stem}`", f"     - {text[0]}"]
     pages["index"] = "\n".join(
         [
             *_title("Examples"),
-            "Every script in ``examples/``. Those without a command in their text are",
-            "helpers that others import.",
+            "Every script and package in ``examples/``. Those without a command in",
+            "their text are helpers that others import.",
             "",
             *rows,
             "",
@@ -101,6 +102,27 @@ def gallery():
         ]
     )
     return pages
+
+
+def _read_docstring(path):
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    return docstring_markup.to_rst(ast.get_docstring(module).splitlines())
+
+
+def _file_section(path):
+    title = _title(f"``{path.name}``", "-")
+    return [*title, *_read_docstring(path), "", *_include_code(path)]
+
+
+def _include_code(path):
+    """Show a file without its docstring, which stands above it as text."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        f".. literalinclude:: ../../{path.relative_to(_DOCS.parent)}",
+        "   :language: python",
+        f"   :lines: {module.body[1].lineno}-",
+        "",
+    ]
 
 
 def _docstring(value):
