@@ -156,7 +156,7 @@ def test_a_damaged_file_is_named(tmp_path):
     file = tmp_path / "search.jsonl"
     lines = lines_of(tmp_path)
     file.write_text("\n".join([lines[0], "{oops", *lines[2:]]) + "\n")
-    with pytest.raises(ValueError, match="Line 2 of .* is not what a search writes"):
+    with pytest.raises(ValueError, match=r"Line 2 of .* is not what a search writes"):
         run(SEARCHES["random"], directory=tmp_path)
     file.write_text("\n".join([lines[0], json.dumps({"number": 1})]) + "\n")
     with pytest.raises(ValueError, match="is not a trial"):
